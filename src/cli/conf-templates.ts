@@ -182,17 +182,21 @@ function calico(options: ConfOptions): PluginConf {
   };
 }
 
-/** Two networks for every pod: the first becomes eth0 and carries the default route, the second becomes net1. */
+/**
+ * Two networks for every pod: the first becomes eth0 and carries the default route, the second becomes net1. They need
+ * two host interfaces: one that is a port of the bridge cannot carry macvlan interfaces as well.
+ */
 function multus(options: ConfOptions): PluginConf {
   const cniVersion = options.cniVersion ?? defaultCniVersion;
   const name = options.name ?? 'pods';
   const second: ConfOptions = { ...options, ranges: options.secondRanges ?? [[secondRange]] };
+  const master = options.master ?? 'eth1';
   return {
     type: 'multus',
     kubeconfig: options.kubeConfig ?? '/etc/cni/net.d/multus.d/multus.kubeconfig',
     delegates: [
       { cniVersion, name: `${name}-eth0`, ...bridge(options, ipamOf(options)) },
-      { cniVersion, name: `${name}-net1`, ...macvlan(options, ipamOf(second, [])) },
+      { cniVersion, name: `${name}-net1`, ...macvlan({ ...options, master }, ipamOf(second, [])) },
     ],
   };
 }

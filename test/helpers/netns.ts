@@ -47,20 +47,29 @@ export function stockPlugins(): string | undefined {
   return stockFolders.find(folder => existsSync(join(folder, 'bridge')));
 }
 
+/** The executable under test. */
+export function ipamExecutable(): string {
+  const built = join(import.meta.dirname, `../../dist/linux-${process.arch}/kube-ipam`);
+  const path = process.env.KUBE_IPAM_EXECUTABLE ?? built;
+  if (!existsSync(path)) throw new Error(`${path} is not there: npm run build makes it`);
+  return path;
+}
+
 /** A folder of plugins as a node has it: the stock ones and kube-ipam, as links. */
-export function pluginFolder(machine: Machine, executable: string): string {
+export function pluginFolder(machine: Machine): string {
   const folder = join(machine.folder, 'bin');
   const stock = stockPlugins();
   if (stock === undefined) throw new Error(`no stock plugins in ${stockFolders.join(' or ')}`);
   mkdirSync(folder);
   for (const name of readdirSync(stock)) symlinkSync(join(stock, name), join(folder, name));
-  symlinkSync(executable, join(folder, 'kube-ipam'));
+  symlinkSync(ipamExecutable(), join(folder, 'kube-ipam'));
   return folder;
 }
 
-/** Makes a namespace for a pod, and names it as runtimes do. */
+/** Makes a namespace for a pod, with its loopback up as runtimes leave it, and names it as they do. */
 export async function addNamespace(machine: Machine, name: string): Promise<string> {
   await machine.must(['ip', 'netns', 'add', name]);
+  await machine.must(['ip', '-n', name, 'link', 'set', 'lo', 'up']);
   return `/run/netns/${name}`;
 }
 
@@ -72,6 +81,13 @@ export async function removeNamespace(machine: Machine, name: string): Promise<v
 export async function addMaster(machine: Machine, name: string): Promise<void> {
   await machine.must(['ip', 'link', 'add', name, 'type', 'veth', 'peer', 'name', `${name}-far`]);
   for (const end of [name, `${name}-far`]) await machine.must(['ip', 'link', 'set', end, 'up']);
+}
+
+/** A bridge with a fixed MAC address and an uplink: what an administrator prepares where the bridge is only a switch. */
+export async function addSwitch(machine: Machine, name: string, uplink: string): Promise<void> {
+  await machine.must(['ip', 'link', 'add', name, 'address', '02:00:5e:00:53:01', 'type', 'bridge']);
+  await machine.must(['ip', 'link', 'set', uplink, 'master', name]);
+  await machine.must(['ip', 'link', 'set', name, 'up']);
 }
 
 /** Whether this kernel can make such a device: asked of the kernel, in the machine, which keeps nothing of it. */
@@ -131,8 +147,10 @@ function errorIn(stdout: string, stderr: string): CniError {
 /** The global addresses of an interface in a namespace, with prefix length, IPv4 first. */
 export async function addressesIn(machine: Machine, name: string, ifname: string): Promise<readonly string[]> {
   const text = await machine.must(['ip', '-n', name, '-j', 'address', 'show', 'dev', ifname, 'scope', 'global']);
-  const links = JSON.parse(text) as { readonly addr_info?: readonly { local: string; prefixlen: number }[] }[];
-  return links.flatMap(link => link.addr_info ?? []).map(each => `${each.local}/${each.prefixlen}`);
+  const links = JSON.parse(text) as { readonly addr_info?: readonly { local?: string; prefixlen?: number }[] }[];
+  // A filter leaves an empty object for each address that it hides.
+  const shown = links.flatMap(link => link.addr_info ?? []).filter(each => each.local !== undefined);
+  return shown.map(each => `${each.local}/${each.prefixlen}`);
 }
 
 /** Pings from one namespace until an answer comes; IPv6 needs some seconds for duplicate address detection. */
