@@ -1,8 +1,18 @@
 // A small machine of its own for a test: private mounts, network, host name and processes, all gone when it ends.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  rmdirSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface Finished {
@@ -144,6 +154,11 @@ export class Machine implements AsyncDisposable {
     return { PATH: searchPath, HOME: this.folder, LANG: 'C.UTF-8' };
   }
 
+  /** A parent for control groups that is this machine's alone: the kernel keeps groups when their processes end. */
+  get cgroup(): string {
+    return `/${basename(this.folder)}`;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#first.stdin?.end();
     const started = performance.now();
@@ -151,6 +166,7 @@ export class Machine implements AsyncDisposable {
       if (performance.now() - started > 5_000) this.#first.kill('SIGKILL');
       await sleep(10);
     }
+    for (const tree of ['', ...readdirSync('/sys/fs/cgroup')]) removeGroups(join('/sys/fs/cgroup', tree, this.cgroup));
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 
@@ -188,6 +204,15 @@ export class Machine implements AsyncDisposable {
     await this.must(['mount', '--rbind', '/run/cgroup', '/sys/fs/cgroup']);
     await this.must(['umount', '-l', '/run/cgroup']);
   }
+}
+
+/** Removes a control group and those in it; their files go with them. */
+function removeGroups(folder: string): void {
+  if (!existsSync(folder)) return;
+  for (const entry of readdirSync(folder, { withFileTypes: true })) {
+    if (entry.isDirectory()) removeGroups(join(folder, entry.name));
+  }
+  rmdirSync(folder);
 }
 
 /** nsenter passes no signal on, and what it started would keep the pipes open. */
