@@ -1,0 +1,15 @@
+// The part of the program that a pod's ADD and DEL rarely need: the command line, and the plugin with etcd3 at hand.
+import type { CliIo } from './cli/program.ts';
+import type { PluginIo } from './cni/plugin.ts';
+
+/** The plugin face once more; here etcd can also be reached by gRPC. */
+export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
+  const [{ runPlugin }, { openGrpc }] = await Promise.all([import('./cni/plugin.ts'), import('./store/etcd/grpc.ts')]);
+  return runPlugin({ ...io, openGrpc });
+}
+
+/** The command line: `argv` is what follows the program's name. Returns the exit code. */
+export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+  const { runCli } = await import('./cli/program.ts');
+  return runCli(argv, io);
+}
