@@ -14,6 +14,7 @@ export const code = {
   newerFormat: 101,
   noSpace: 104,
   damaged: 105,
+  notReserved: 106,
   bug: 199,
 } as const;
 

@@ -117,3 +117,12 @@ export class RefusedError extends FailureError {
 export function afterPrefix(prefix: string): string {
   return `${prefix.slice(0, -1)}0`;
 }
+
+/** Cuts the answers of one read into groups of the given sizes, in order. */
+export function groupAnswers(answers: readonly Answer[], sizes: readonly number[]): (readonly Answer[])[] {
+  let next = 0;
+  return sizes.map(size => {
+    next += size;
+    return answers.slice(next - size, next);
+  });
+}

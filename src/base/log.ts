@@ -1,0 +1,85 @@
+// The log of what happened to addresses: one JSON line an event, written so that many processes can share the file.
+import { closeSync, constants, fstatSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+
+export const logLevels = ['debug', 'info', 'warn', 'error', 'off'] as const;
+export type LogLevel = (typeof logLevels)[number];
+
+export interface LogTarget {
+  readonly file: string;
+  readonly level: LogLevel;
+  /** Bytes after which the file is renamed to `<file>.1`. */
+  readonly maxSize: number;
+}
+
+export type Fields = Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>;
+
+/** Writes events of a level or above; a log that cannot be written never stops the work. */
+export class Log {
+  readonly #target: LogTarget;
+  readonly #context: Fields;
+
+  constructor(target: LogTarget, context: Fields = {}) {
+    this.#target = target;
+    this.#context = context;
+  }
+
+  with(context: Fields): Log {
+    return new Log(this.#target, { ...this.#context, ...context });
+  }
+
+  debug(event: string, fields: Fields = {}): void {
+    this.#write('debug', event, fields);
+  }
+
+  info(event: string, fields: Fields = {}): void {
+    this.#write('info', event, fields);
+  }
+
+  warn(event: string, fields: Fields = {}): void {
+    this.#write('warn', event, fields);
+  }
+
+  error(event: string, fields: Fields = {}): void {
+    this.#write('error', event, fields);
+  }
+
+  #write(level: LogLevel, event: string, fields: Fields): void {
+    if (logLevels.indexOf(level) < logLevels.indexOf(this.#target.level)) return;
+    const line = { time: new Date().toISOString(), level, event, ...this.#context, ...fields };
+    try {
+      append(this.#target, `${JSON.stringify(line)}\n`);
+    } catch {
+      // An address matters more than its log line; `kube-ipam status` tells that the log cannot be written.
+    }
+  }
+}
+
+function append(target: LogTarget, line: string): void {
+  // One write with O_APPEND: lines of several processes never mix.
+  // O_NONBLOCK: a named pipe without a reader is an error then, not a wait for ever.
+  const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants;
+  const fd = openSync(target.file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o640);
+  try {
+    writeSync(fd, line);
+    if (fstatSync(fd).size > target.maxSize) rotate(target);
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Keeps one old file. The lock keeps a second process from renaming the fresh file over the old one. */
+function rotate(target: LogTarget): void {
+  const lock = `${target.file}.lock`;
+  try {
+    closeSync(openSync(lock, 'wx', 0o600));
+  } catch {
+    const made = statSync(lock, { throwIfNoEntry: false })?.mtimeMs;
+    if (made !== undefined && Date.now() - made > 10_000) rmSync(lock, { force: true });
+    return;
+  }
+  try {
+    if (statSync(target.file).size > target.maxSize) renameSync(target.file, `${target.file}.1`);
+  } finally {
+    rmSync(lock, { force: true });
+  }
+}

@@ -1,0 +1,28 @@
+// Which machine this is: its name in the store, and the marks that tell it and its boots from others.
+import { readFileSync } from 'node:fs';
+import { sha256 } from './sha256.ts';
+
+export interface Machine {
+  /** 16 hex digits for /etc/machine-id, or "" when there is none: rules that need it do not apply then. */
+  readonly machine: string;
+  /** The kernel's boot ID: no network namespace outlives one. */
+  readonly boot: string;
+}
+
+function firstLine(path: string): string {
+  try {
+    return readFileSync(path, 'utf8').split('\n', 1)[0]!.trim();
+  } catch {
+    return '';
+  }
+}
+
+export function readMachine(): Machine {
+  const id = firstLine('/etc/machine-id');
+  return { machine: id === '' ? '' : sha256(id).slice(0, 16), boot: firstLine('/proc/sys/kernel/random/boot_id') };
+}
+
+/** This node's name: as configured, else /etc/kube-ipam/node, else the host name in lower case. */
+export function nodeNameOf(configured: string | undefined): string {
+  return configured ?? (firstLine('/etc/kube-ipam/node') || firstLine('/proc/sys/kernel/hostname').toLowerCase());
+}

@@ -1,0 +1,108 @@
+// Reads one object of a configuration key by key and collects every problem instead of stopping at the first.
+
+/** What is wrong with a configuration: key, value and rule, one line each. */
+export class Problems {
+  readonly lines: string[] = [];
+
+  add(path: string, value: unknown, rule: string): void {
+    this.lines.push(value === undefined ? `${path}: ${rule}` : `${path} ${show(value)}: ${rule}`);
+  }
+}
+
+/** A value as JSON, cut short, with user information of URLs hidden. */
+function show(value: unknown): string {
+  const text = (JSON.stringify(value) ?? String(value)).replace(/\/\/[^/@"]*@/g, '//***@');
+  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+}
+
+/** An object of the configuration; null means absent, as with Go's decoder. */
+export class Section {
+  readonly path: string;
+  readonly problems: Problems;
+  readonly #object: Readonly<Record<string, unknown>>;
+
+  constructor(object: Readonly<Record<string, unknown>>, path: string, problems: Problems) {
+    this.#object = object;
+    this.path = path;
+    this.problems = problems;
+  }
+
+  get(key: string): unknown {
+    return this.has(key) ? this.#object[key] : undefined;
+  }
+
+  has(key: string): boolean {
+    return Object.hasOwn(this.#object, key) && this.#object[key] !== null && this.#object[key] !== undefined;
+  }
+
+  pathOf(key: string): string {
+    return this.path === '' ? key : `${this.path}.${key}`;
+  }
+
+  /** Notes that the key's value breaks a rule. */
+  wrong(key: string, rule: string): undefined {
+    this.problems.add(this.pathOf(key), this.get(key), rule);
+    return undefined;
+  }
+
+  text(key: string): string | undefined {
+    const value = this.get(key);
+    if (value === undefined || typeof value === 'string') return value;
+    return this.wrong(key, 'must be a string');
+  }
+
+  /** A string that is not empty; "" counts as absent. */
+  filledText(key: string): string | undefined {
+    return this.text(key) || undefined;
+  }
+
+  /** What `read` makes of the value; undefined from `read` is a problem that `rule` describes. */
+  parsed<T>(key: string, read: (value: unknown) => T | undefined, rule: string): T | undefined {
+    const value = this.get(key);
+    return value === undefined ? undefined : (read(value) ?? this.wrong(key, rule));
+  }
+
+  list(key: string): readonly unknown[] {
+    const value = this.get(key);
+    if (value === undefined) return [];
+    return Array.isArray(value) ? value : (this.wrong(key, 'must be a list') ?? []);
+  }
+
+  section(key: string): Section | undefined {
+    const value = this.get(key);
+    return value === undefined ? undefined : sectionOf(value, this.pathOf(key), this.problems);
+  }
+
+  /** The same object, with its problems noted elsewhere. */
+  reporting(problems: Problems): Section {
+    return new Section(this.#object, this.path, problems);
+  }
+
+  /** The objects of a list, each with its place in the path. */
+  sectionList(key: string): Section[] {
+    return this.list(key).flatMap((item, i) => sectionOf(item, `${this.pathOf(key)}[${i}]`, this.problems) ?? []);
+  }
+
+  /** The objects of a list of lists, each with its place in the path; an inner list must not be empty. */
+  sectionLists(key: string): Section[][] {
+    return this.list(key).flatMap((inner, i) => {
+      const path = `${this.pathOf(key)}[${i}]`;
+      if (Array.isArray(inner) && inner.length > 0) {
+        return [inner.flatMap((item, j) => sectionOf(item, `${path}[${j}]`, this.problems) ?? [])];
+      }
+      this.problems.add(path, inner, 'must be a list of at least one range');
+      return [];
+    });
+  }
+}
+
+/** The value as a section, or a problem when it is no object. */
+export function sectionOf(value: unknown, path: string, problems: Problems): Section | undefined {
+  if (isObject(value)) return new Section(value, path, problems);
+  problems.add(path, value, 'must be an object');
+  return undefined;
+}
+
+export function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}

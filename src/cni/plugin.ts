@@ -1,0 +1,225 @@
+// The CNI plugin: reads what the runtime sent, does the command's work, prints the answer (CNI specification 0.1.0 to 1.1.0).
+import { accessSync, constants, mkdirSync } from 'node:fs';
+import { type Deadline, deadlineSinceStart } from '../base/clock.ts';
+import { code, FailureError, messageOf } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { type NetworkConfig, readAccessConfig, readNetworkConfig } from '../ipam/config.ts';
+import { describeAddresses } from '../ipam/describe.ts';
+import type { Pod } from '../ipam/model.ts';
+import { nodeOf, openSurroundings } from '../ipam/open.ts';
+import { allocate } from '../ipam/service/allocate.ts';
+import { collect } from '../ipam/service/collect.ts';
+import { ready } from '../ipam/service/ready.ts';
+import { release } from '../ipam/service/release.ts';
+import { verify } from '../ipam/service/verify.ts';
+import { parseIpWithPrefix } from '../net/cidr.ts';
+import { type Ip, parseIp } from '../net/ip.ts';
+import type { AttachmentId } from '../store/keys.ts';
+import type { OpenGrpc } from '../store/open.ts';
+import { type CniArgs, readArgs } from './args.ts';
+import { readDns } from './dns.ts';
+import { type CniEnv, type Environment, readEnv } from './env.ts';
+import {
+  checkConf,
+  type NetConf,
+  newestVersion,
+  parseConf,
+  previousAddresses,
+  spokenVersion,
+  type Version,
+  validAttachments,
+  versions,
+} from './netconf.ts';
+import { renderError, renderResult } from './result.ts';
+
+export interface PluginIo {
+  readonly env: Environment;
+  /** All of stdin. */
+  readStdin(): Buffer;
+  /** Writes all of it. */
+  writeStdout(text: string): void;
+  /** Given where etcd3 is at hand; without it etcd's JSON gateway is used. */
+  readonly openGrpc?: OpenGrpc;
+}
+
+/** Longest time a STATUS may take, in milliseconds: runtimes ask every few seconds. */
+const statusTimeout = 3000;
+
+/**
+ * Runs one command. Returns the exit code, or 'asset' when etcd's gateway is off and the same command must be run where
+ * gRPC is at hand: nothing was written to stdout then.
+ */
+export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
+  let version: Version = newestVersion;
+  try {
+    const env = readEnv(io.env);
+    const bytes = io.readStdin();
+    if (env.command === 'VERSION') {
+      io.writeStdout(versionAnswer(bytes));
+      return 0;
+    }
+    const conf = parseConf(bytes);
+    version = spokenVersion(conf) ?? newestVersion;
+    const answer = await commandsOf[env.command](env, checkConf(conf, env.command), io.openGrpc);
+    if (answer !== undefined) io.writeStdout(answer);
+    return 0;
+  } catch (error) {
+    if (error instanceof Error && error.name === 'GatewayOffError' && io.openGrpc === undefined) return 'asset';
+    io.writeStdout(renderError(version, asFailure(error)));
+    return 1;
+  }
+}
+
+/** What was not foreseen is a bug, told as such and without its stack. */
+function asFailure(error: unknown): FailureError {
+  if (error instanceof FailureError) return error;
+  return new FailureError(code.bug, `internal error of kube-ipam: ${messageOf(error)}; please report it`);
+}
+
+function versionAnswer(bytes: Buffer): string {
+  const text = bytes.toString('utf8').trim();
+  const version = text === '' ? newestVersion : (spokenVersion(parseConf(bytes)) ?? newestVersion);
+  return JSON.stringify({ cniVersion: version, supportedVersions: versions });
+}
+
+type Run = (env: CniEnv, netConf: NetConf, openGrpc: OpenGrpc | undefined) => Promise<string | undefined>;
+
+const commandsOf: Readonly<Record<'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS', Run>> = {
+  ADD: add,
+  DEL: del,
+  CHECK: check,
+  GC: gc,
+  STATUS: status,
+};
+
+/** A name for the log of what one attachment's command does. */
+function attachmentLog(log: Log, id: AttachmentId, pod?: Pod): Log {
+  const { network, containerID, ifname } = id;
+  return log.with({ network, containerID, ifname, ...(pod && { pod: `${pod.namespace}/${pod.name}` }) });
+}
+
+async function add(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<string> {
+  const args = readArgs(env.args);
+  const config = readNetworkConfig(conf, version);
+  refuseUnsupported(config, args);
+  const requested = requestedAddresses(config, args);
+  const dns = config.resolvConf === undefined ? {} : readDns(config.resolvConf);
+  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  const id = attachmentId(env, nodeOf(config), config.network);
+  const { machine, boot } = around.machine;
+  const netns = env.netns.length <= 255 ? env.netns : '';
+  const owner = { id, cluster: config.cluster, machine, boot, netns, ...(args.pod && { pod: args.pod }) };
+  const log = attachmentLog(around.log, id, args.pod);
+  return logged(log, 'add', async () => {
+    const { addresses, tries } = await allocate({ ...around, log }, config, owner, requested);
+    const text = renderResult(version, { addresses, routes: config.routes, dns });
+    return [text, { address: describeAddresses(addresses.map(({ ip }) => ip)), tries }];
+  });
+}
+
+/** A pod that may want an address of its own never gets a random one by a version that cannot ask for its wishes. */
+function refuseUnsupported(config: NetworkConfig, args: CniArgs): void {
+  const isPod = args.pod !== undefined && args.pod.namespace !== '';
+  const keys = [...config.unsupportedKeys, ...(isPod ? config.podKeys : [])];
+  if (keys.length === 0) return;
+  throw new FailureError(
+    code.unsupported,
+    `network ${config.network}: ${keys.join(', ')} cannot be honoured by this version of kube-ipam: remove it, or install a release that can`,
+  );
+}
+
+/** runtimeConfig.ips or args.cni.ips, else CNI_ARGS IP (CONVENTIONS.md of CNI: args win over CNI_ARGS). */
+function requestedAddresses(config: NetworkConfig, args: CniArgs): Ip[] {
+  const texts = config.requested.length > 0 ? config.requested : args.ip === undefined ? [] : [args.ip];
+  return texts.map(text => {
+    const ip = parseIp(text) ?? parseIpWithPrefix(text)?.ip;
+    if (ip !== undefined) return ip;
+    throw new FailureError(code.environment, `CNI_ARGS: IP ${JSON.stringify(text.slice(0, 80))} is not an IP address`);
+  });
+}
+
+function attachmentId(env: CniEnv, node: string, network: string): AttachmentId {
+  return { node, network, containerID: env.containerID, ifname: env.ifname };
+}
+
+/** Logs the outcome with its duration, whichever it is. */
+async function logged<T>(
+  log: Log,
+  event: string,
+  work: () => Promise<readonly [T, Readonly<Record<string, string | number>>]>,
+): Promise<T> {
+  const ms = () => Math.round(performance.now());
+  try {
+    const [result, fields] = await work();
+    log.info(event, { ...fields, ms: ms() });
+    return result;
+  } catch (error) {
+    if (error instanceof Error && error.name === 'GatewayOffError') throw error;
+    const failure = asFailure(error);
+    log.error(event, { code: failure.code, message: failure.message, ms: ms() });
+    throw error;
+  }
+}
+
+async function del(env: CniEnv, { conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+  const config = readAccessConfig(conf);
+  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  const id = attachmentId(env, nodeOf(config), config.network);
+  const log = attachmentLog(around.log, id);
+  await logged(log, 'del', async () => {
+    const freed = await release({ ...around, log }, id, { cooldown: config.cooldown });
+    return [undefined, { address: describeAddresses(freed) }];
+  });
+}
+
+async function check(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+  const config = readNetworkConfig(conf, version);
+  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  await verify(around, config, attachmentId(env, nodeOf(config), config.network), previousAddresses(conf));
+}
+
+async function gc(_env: CniEnv, { conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+  const valid = validAttachments(conf);
+  const config = readAccessConfig(conf);
+  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  await logged(around.log.with({ network: config.network }), 'gc', async () => {
+    return [undefined, { freed: await collect(around, config, nodeOf(config), valid) }];
+  });
+}
+
+async function status(_env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+  const config = readNetworkConfig(conf, version);
+  const deadline = deadlineSinceStart(Math.min(config.timeout, statusTimeout));
+  try {
+    checkFiles(config);
+    if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, openGrpc);
+  } catch (error) {
+    if (error instanceof Error && error.name === 'GatewayOffError' && openGrpc === undefined) throw error;
+    const { message } = asFailure(error);
+    throw new FailureError(code.unavailable, message, { cause: error });
+  }
+}
+
+async function statusOfStore(config: NetworkConfig, deadline: Deadline, openGrpc: OpenGrpc | undefined): Promise<void> {
+  const around = await openSurroundings(config, deadline, openGrpc);
+  if (config.status === 'full') await ready(around, config, nodeOf(config));
+}
+
+/** What another node would not have too: files that root must be able to read, the folder it must be able to write. */
+function checkFiles({ store, resolvConf }: NetworkConfig): void {
+  const files = store.kind === 'etcd' ? [store.certFile, store.keyFile, store.caFile, store.passwordFile] : [];
+  for (const file of [...files, resolvConf]) {
+    if (file === undefined) continue;
+    try {
+      accessSync(file, constants.R_OK);
+    } catch (error) {
+      throw new FailureError(code.unavailable, `${file} cannot be read: ${messageOf(error)}`);
+    }
+  }
+  try {
+    mkdirSync(store.dataDir, { recursive: true, mode: 0o700 });
+    accessSync(store.dataDir, constants.W_OK);
+  } catch (error) {
+    throw new FailureError(code.unavailable, `dataDir ${store.dataDir} cannot be written: ${messageOf(error)}`);
+  }
+}

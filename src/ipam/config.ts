@@ -1,0 +1,217 @@
+// Reads the `ipam` part of a network configuration (docs/reference.md lists every key) and reports all its problems at once.
+import { durationRule, parseDuration, parsePositiveDuration } from '../base/duration.ts';
+import { code, FailureError } from '../base/errors.ts';
+import { type LogTarget, logLevels } from '../base/log.ts';
+import { isObject, Problems, Section } from '../base/section.ts';
+import { parseIpWithPrefix } from '../net/cidr.ts';
+import { parseIp } from '../net/ip.ts';
+import { parseSpan, type Span } from '../net/span.ts';
+import { namePattern } from '../store/keys.ts';
+import type { StoreTarget } from '../store/target.ts';
+import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange } from './range.ts';
+import { type Route, readRoutes } from './routes.ts';
+import { readStoreTarget } from './store-config.ts';
+
+/** All that DEL needs: no other fault in the configuration stops it. */
+export interface AccessConfig {
+  readonly network: string;
+  readonly space: string;
+  readonly cluster: string;
+  readonly nodeName: string | undefined;
+  readonly store: StoreTarget;
+  /** Seconds for which a released address is not given to another owner. */
+  readonly cooldown: number;
+  /** Budget of a whole command in milliseconds. */
+  readonly timeout: number;
+  readonly log: LogTarget;
+}
+
+export interface NetworkConfig extends AccessConfig {
+  readonly sets: readonly RangeSet[];
+  readonly exclude: readonly Span[];
+  readonly routes: readonly Route[];
+  readonly resolvConf: string | undefined;
+  readonly status: 'full' | 'local';
+  /** Addresses asked for by runtimeConfig.ips or args.cni.ips, as written. */
+  readonly requested: readonly string[];
+  /** Keys that only the Kubernetes API can answer: with one of them, a pod's ADD cannot be served. */
+  readonly podKeys: readonly string[];
+  /** Keys that no ADD can be served with. */
+  readonly unsupportedKeys: readonly string[];
+}
+
+const defaults = {
+  space: 'default',
+  cluster: 'default',
+  dataDir: '/var/lib/cni/kube-ipam',
+  timeout: 10_000,
+  logFile: '/var/log/kube-ipam.log',
+  logMaxSize: 20 * 2 ** 20,
+};
+
+/** Reads the whole configuration. Throws one FailureError (code 7) that names every problem. */
+export function readNetworkConfig(conf: Readonly<Record<string, unknown>>, cniVersion: string): NetworkConfig {
+  const problems = new Problems();
+  const root = new Section(conf, '', problems);
+  const ipam = ipamSection(root);
+  const access = readAccess(root, ipam);
+  const config: NetworkConfig = {
+    ...access,
+    sets: readSets(root, ipam, cniVersion),
+    exclude: readExclude(ipam),
+    routes: readRoutes(ipam, cniVersion),
+    resolvConf: ipam.filledText('resolvConf'),
+    status: ipam.parsed('status', oneOf(['full', 'local'] as const), 'must be "full" or "local"') ?? 'full',
+    requested: readRequested(root),
+    podKeys: readPodKeys(ipam),
+    unsupportedKeys: readUnsupportedKeys(ipam),
+  };
+  throwProblems(access.network, problems);
+  return Object.freeze(config);
+}
+
+/**
+ * Reads what DEL and GC need. Problems of these keys throw (code 7); every other fault is left alone, and settings that
+ * only tune the work fall back to their defaults.
+ */
+export function readAccessConfig(conf: Readonly<Record<string, unknown>>): AccessConfig {
+  const problems = new Problems();
+  const root = new Section(conf, '', problems);
+  const access = readAccess(root, ipamSection(root), new Problems());
+  throwProblems(access.network, problems);
+  return Object.freeze(access);
+}
+
+function throwProblems(network: string, problems: Problems): void {
+  if (problems.lines.length === 0) return;
+  const count = problems.lines.length === 1 ? '' : ` (${problems.lines.length} problems)`;
+  throw new FailureError(code.config, `network ${JSON.stringify(network)}: ${problems.lines.join('; ')}${count}`);
+}
+
+function ipamSection(root: Section): Section {
+  if (!root.has('ipam')) root.wrong('ipam', 'is missing: it must hold the configuration of kube-ipam');
+  return root.section('ipam') ?? new Section({}, 'ipam', new Problems());
+}
+
+function readAccess(root: Section, ipam: Section, tuningProblems = root.problems): AccessConfig {
+  const tuning = ipam.reporting(tuningProblems);
+  const name = (key: string) =>
+    ipam.parsed(key, asName, 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"');
+  const dataDir = ipam.parsed('dataDir', asAbsolutePath, 'must be an absolute path') ?? defaults.dataDir;
+  return {
+    network: root.text('name') ?? '',
+    space: name('addressSpace') ?? defaults.space,
+    cluster: name('cluster') ?? defaults.cluster,
+    nodeName: name('nodeName'),
+    store: readStoreTarget(ipam, dataDir),
+    cooldown: Math.ceil((tuning.parsed('cooldown', parseDuration, durationRule) ?? 0) / 1000),
+    timeout: tuning.parsed('timeout', parsePositiveDuration, `${durationRule}, above 0`) ?? defaults.timeout,
+    log: {
+      file: tuning.parsed('logFile', asAbsolutePath, 'must be an absolute path') ?? defaults.logFile,
+      level: tuning.parsed('logLevel', oneOf(logLevels), `must be one of ${logLevels.join(', ')}`) ?? 'info',
+      maxSize: tuning.parsed('logMaxSize', asSize, 'must be a number of bytes, or "20MB"') ?? defaults.logMaxSize,
+    },
+  };
+}
+
+function asName(value: unknown): string | undefined {
+  return typeof value === 'string' && namePattern.test(value) ? value : undefined;
+}
+
+function asAbsolutePath(value: unknown): string | undefined {
+  return typeof value === 'string' && value.startsWith('/') && !value.includes('\0') ? value : undefined;
+}
+
+function asSize(value: unknown): number | undefined {
+  if (typeof value === 'number') return Number.isInteger(value) && value > 0 ? value : undefined;
+  const match = typeof value === 'string' ? /^(\d{1,9}) ?([KMG]i?B?|B)?$/i.exec(value) : null;
+  if (match === null) return undefined;
+  const power = 'BKMG'.indexOf((match[2] ?? 'B')[0]!.toUpperCase());
+  return Number(match[1]) * 1024 ** power || undefined;
+}
+
+function oneOf<T extends string>(values: readonly T[]): (value: unknown) => T | undefined {
+  return value => values.find(one => one === value);
+}
+
+const rangeKeys = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 'fixedEnd'];
+
+/** runtimeConfig.ipRanges first, then the range written directly in `ipam`, then `ranges` (as host-local merges them). */
+function readSets(root: Section, ipam: Section, cniVersion: string): RangeSet[] {
+  const direct = rangeKeys.some(key => ipam.has(key)) ? [[ipam]] : [];
+  const written = [
+    ...(root.section('runtimeConfig')?.sectionLists('ipRanges') ?? []),
+    ...direct,
+    ...ipam.sectionLists('ranges'),
+  ];
+  const placed = written.map((sections): PlacedSet => {
+    // `ipam.name` is a key of its own that old configurations carry; it names no range.
+    const read = sections.map(section => ({
+      path: section.path,
+      range: section === ipam ? readRange(ipam, undefined) : readRange(section),
+    }));
+    const good = read.filter(({ range }) => range !== undefined);
+    return { ranges: Object.freeze(good.map(({ range }) => range!)), paths: good.map(({ path }) => path) };
+  });
+  if (written.length === 0 && !ipam.has('ranges'))
+    ipam.wrong('subnet', 'no range is configured: give subnet, or ranges');
+  const usable = placed.filter(({ ranges }) => ranges.length > 0);
+  checkSets(usable, ipam.problems);
+  const sets = usable.map(({ ranges }) => ranges);
+  checkSetCount(sets, ipam, cniVersion);
+  return sets;
+}
+
+function checkSetCount(sets: readonly RangeSet[], ipam: Section, cniVersion: string): void {
+  if (sets.length > mostSets) ipam.problems.add(ipam.pathOf('ranges'), sets.length, `at most ${mostSets} sets`);
+  if (!['0.1.0', '0.2.0'].includes(cniVersion)) return;
+  for (const family of [4, 6] as const) {
+    if (sets.filter(set => set[0]!.family === family).length > 1) {
+      ipam.problems.add(
+        'cniVersion',
+        cniVersion,
+        `allows one IPv${family} address: use 0.3.0 or later for several sets`,
+      );
+    }
+  }
+}
+
+function readExclude(ipam: Section): Span[] {
+  return ipam.list('exclude').flatMap((item, i) => {
+    const span = typeof item === 'string' ? parseSpan(item) : undefined;
+    if (span !== undefined) return [span];
+    ipam.problems.add(`${ipam.pathOf('exclude')}[${i}]`, item, 'must be an address, a subnet, or "first-last"');
+    return [];
+  });
+}
+
+/** runtimeConfig wins over args.cni (CONVENTIONS.md of CNI); CNI_ARGS come last and are the caller's business. */
+function readRequested(root: Section): string[] {
+  for (const section of [root.section('runtimeConfig'), root.section('args')?.section('cni')]) {
+    const list = section?.list('ips') ?? [];
+    for (const [i, item] of list.entries()) {
+      if (typeof item === 'string' && (parseIp(item) ?? parseIpWithPrefix(item)) !== undefined) continue;
+      root.problems.add(`${section!.pathOf('ips')}[${i}]`, item, 'must be an address, with or without a prefix length');
+    }
+    if (list.length > 0) return list.filter(item => typeof item === 'string');
+  }
+  return [];
+}
+
+/** Keys by which a pod's own wishes count; they need the Kubernetes API. */
+function readPodKeys(ipam: Section): string[] {
+  const keys = ['kubeConfig', 'sticky'].filter(key => ipam.has(key) && ipam.get(key) !== false && ipam.get(key) !== '');
+  const etcd = ipam.get('etcdConfig');
+  if (isObject(etcd) && etcd.kubeConfig) keys.push('etcdConfig.kubeConfig');
+  return keys.map(key => ipam.pathOf(key));
+}
+
+/** Keys whose meaning this version does not have: to ignore one would hand out an address that was not meant. */
+function readUnsupportedKeys(ipam: Section): string[] {
+  const sections = [ipam, ...ipam.reporting(new Problems()).sectionLists('ranges').flat()];
+  return sections.flatMap(section =>
+    ['namespaces', 'nodes', 'pods', 'nodeCIDR', 'policy']
+      .filter(key => section.has(key) && section.get(key) !== false)
+      .map(key => section.pathOf(key)),
+  );
+}

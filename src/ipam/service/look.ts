@@ -1,0 +1,125 @@
+// What an ADD reads: first its own keys and the cursors, then a window of each set; and how the answers are understood.
+
+import type { Deadline } from '../../base/clock.ts';
+import { code, FailureError } from '../../base/errors.ts';
+import { type Ip, parseIp } from '../../net/ip.ts';
+import type { Span } from '../../net/span.ts';
+import { type AttachmentId, formatKey, type Keys, parseKey } from '../../store/keys.ts';
+import { type Answer, type Entry, groupAnswers, type Kv, type Query } from '../../store/kv.ts';
+import { freeIn, windowAfter } from '../candidates.ts';
+import { currentFormat, parseAttachment, parseFormat } from '../model.ts';
+import { endsOf } from '../records.ts';
+import type { SetPlan } from './plan.ts';
+
+/** The first read: who asks, and where each set stands. */
+export interface Seen {
+  /** performance.now() before the read: cursors grow old. */
+  readonly at: number;
+  readonly attachment: Entry | undefined;
+  readonly fence: Entry | undefined;
+  readonly format: Entry | undefined;
+  readonly network: Entry | undefined;
+  readonly cursors: readonly (Ip | undefined)[];
+}
+
+/** The second read, one item for each set: the requested address's record, or the free addresses of a window. */
+export interface SetLook {
+  readonly record?: Entry | undefined;
+  readonly free: readonly Ip[];
+}
+
+export class Looker {
+  readonly #keys: Keys;
+  readonly #id: AttachmentId;
+  readonly #plans: readonly SetPlan[];
+
+  constructor(keys: Keys, id: AttachmentId, plans: readonly SetPlan[]) {
+    this.#keys = keys;
+    this.#id = id;
+    this.#plans = plans;
+  }
+
+  cursorKey(plan: SetPlan): string {
+    const { first, last } = endsOf(plan.set);
+    return this.#keys.cursor(this.#id.network, first, last);
+  }
+
+  seenQueries(): Query[] {
+    const own = [this.#keys.attachment(this.#id), this.#keys.fence(this.#id), formatKey];
+    const all = [...own, this.#keys.network(this.#id.network), ...this.#plans.map(plan => this.cursorKey(plan))];
+    return all.map(key => ({ key }));
+  }
+
+  /** Understands the answers to `seenQueries`. Throws code 101 for a store that only newer programs may write. */
+  seen(answers: readonly Answer[], at: number): Seen {
+    const [attachment, fence, format, network, ...cursors] = answers.map(({ entries }) => entries[0]);
+    refuseNewerFormat(format);
+    return { at, attachment, fence, format, network, cursors: cursors.map(cursorOf) };
+  }
+
+  async readSeen(kv: Kv, deadline: Deadline): Promise<Seen> {
+    const at = performance.now();
+    return this.seen((await kv.read(this.seenQueries(), deadline)).answers, at);
+  }
+
+  /** The spans to read of each set; none where an address was requested. */
+  windows(seen: Seen, held: number): Span[][] {
+    // All queries of a lost commit's `otherwise` must fit into one transaction of etcd.
+    const room = 120 - 4 - this.#plans.length - held;
+    const mostSpans = Math.max(1, Math.min(16, Math.floor(room / this.#plans.length)));
+    return this.#plans.map((plan, i) => (plan.requested ? [] : windowAfter(plan.ring, seen.cursors[i], mostSpans)));
+  }
+
+  lookQueries(windows: readonly (readonly Span[])[]): Query[] {
+    return this.#plans.flatMap((plan, i): Query[] =>
+      plan.requested
+        ? [{ key: this.#keys.address(plan.requested) }]
+        : windows[i]!.map(span => ({ ...this.#keys.addressSpan(span), keysOnly: true })),
+    );
+  }
+
+  look(windows: readonly (readonly Span[])[], answers: readonly Answer[]): SetLook[] {
+    const sizes = this.#plans.map((plan, i) => (plan.requested ? 1 : windows[i]!.length));
+    return groupAnswers(answers, sizes).map((own, i) => {
+      const entries = own.flatMap(answer => answer.entries);
+      if (this.#plans[i]!.requested) return { record: entries[0], free: [] };
+      return { free: freeIn(windows[i]!, takenOf(entries)) };
+    });
+  }
+
+  /** The addresses that the attachment holds already. */
+  held(seen: Seen): Ip[] {
+    return seen.attachment === undefined ? [] : parseAttachment(seen.attachment.value);
+  }
+}
+
+export function refuseNewerFormat(entry: Entry | undefined): void {
+  if (entry === undefined) return;
+  const format = parseFormat(entry.value);
+  if (format !== undefined && format.minReader <= currentFormat.format) return;
+  throw new FailureError(
+    code.newerFormat,
+    `the store's format (${entry.value.slice(0, 100)}) is newer than this kube-ipam, which knows format ${currentFormat.format}: install the newer release on this node`,
+  );
+}
+
+/** The addresses that the keys of some entries stand for. */
+export function takenOf(entries: readonly Entry[]): Set<bigint> {
+  const taken = new Set<bigint>();
+  for (const { key } of entries) {
+    const ip = ipOfKey(key);
+    if (ip !== undefined) taken.add(ip.value);
+  }
+  return taken;
+}
+
+/** The address that an owner record is for. */
+export function ipOfKey(key: string): Ip | undefined {
+  const parsed = parseKey(key);
+  return parsed?.type === 'address' ? parsed.ip : undefined;
+}
+
+/** A cursor's value is the address in plain text; one that cannot be read counts as none. */
+function cursorOf(entry: Entry | undefined): Ip | undefined {
+  return entry && parseIp(entry.value);
+}

@@ -1,0 +1,24 @@
+// STATUS: whether an ADD would be served now, asked without reserving anything.
+
+import type { AttachmentId } from '../../store/keys.ts';
+import type { NetworkConfig } from '../config.ts';
+import type { Surroundings } from '../ports.ts';
+import { exhaustedError } from './exhausted.ts';
+import { Looker } from './look.ts';
+import { planSets } from './plan.ts';
+import { findFree } from './search.ts';
+
+/** Throws the error that an ADD would meet: store away, format too new, a set without a free address. */
+export async function ready(around: Surroundings, config: NetworkConfig, node: string): Promise<void> {
+  const { kv, deadline } = around;
+  // An identity that no attachment has: the reads are those of an ADD, and nothing is written.
+  const id: AttachmentId = { node, network: config.network, containerID: 'status', ifname: 'status' };
+  const plans = planSets(config, []);
+  const looker = new Looker(around.keys, id, plans);
+  const windows = looker.windows(await looker.readSeen(kv, deadline), 0);
+  const looks = looker.look(windows, (await kv.read(looker.lookQueries(windows), deadline)).answers);
+  for (const [i, { ring }] of plans.entries()) {
+    if (looks[i]!.free.length > 0 || (await findFree(around, ring, false)) !== undefined) continue;
+    throw await exhaustedError(around, config.network, ring);
+  }
+}

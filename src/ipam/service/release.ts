@@ -1,0 +1,173 @@
+// DEL, and every other giving back: frees exactly what an attachment holds, never what has a new owner.
+import { backoff, pause } from '../../base/clock.ts';
+import type { Ip } from '../../net/ip.ts';
+import { type AttachmentId, parseKey } from '../../store/keys.ts';
+import {
+  type Answer,
+  afterPrefix,
+  type Condition,
+  type Entry,
+  groupAnswers,
+  OutOfSpaceError,
+  UnknownFateError,
+  UnreachableError,
+  type Write,
+} from '../../store/kv.ts';
+import { namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
+import type { Surroundings } from '../ports.ts';
+import { renderHold } from '../records.ts';
+import { asRead, fence } from './writes.ts';
+
+export interface ReleaseOptions {
+  /** Seconds for which nobody but the former owner may take the addresses. */
+  readonly cooldown: number;
+}
+
+/** A record that names the attachment in question. */
+interface Owned {
+  readonly entry: Entry;
+  readonly owner: OwnerRecord;
+}
+
+/** What one attachment holds. */
+interface Held {
+  readonly attachment: Entry | undefined;
+  readonly owned: readonly Owned[];
+}
+
+/**
+ * Gives back what the attachment holds; the addresses freed. Nothing held: fine, as often as asked. A store that is
+ * away is asked again until the deadline, because some runtimes never repeat a DEL.
+ * Errors: 11 (the store stayed away: nothing is lost, DEL again), 104, 105.
+ */
+export async function release(around: Surroundings, id: AttachmentId, options: ReleaseOptions): Promise<Ip[]> {
+  for (let failures = 0; ; ) {
+    try {
+      return await releaseOnce(around, id, options);
+    } catch (error) {
+      // Repeating is safe whatever became of the last try: every delete is bound to the revision that was read.
+      const again = error instanceof UnknownFateError || error instanceof UnreachableError;
+      if (!again || around.deadline.passed) throw error;
+      await pause(backoff(++failures, 50, 1000), around.deadline);
+      if (around.deadline.passed) throw error;
+    }
+  }
+}
+
+async function releaseOnce(around: Surroundings, id: AttachmentId, options: ReleaseOptions): Promise<Ip[]> {
+  const { kv, keys, deadline, doubts } = around;
+  const doubted = doubts.has(id);
+  for (let tries = 1; ; tries++) {
+    const attachment = (await kv.read([{ key: keys.attachment(id) }], deadline)).answers[0]!.entries[0];
+    if (attachment === undefined && !doubted) return [];
+    const addresses = parseAttachment(attachment?.value ?? '{}');
+    const swift = tries === 1 && options.cooldown === 0 && attachment !== undefined;
+    const owned = swift ? presumed(around, attachment, addresses) : await readOwned(around, id, addresses);
+    if (await commitRelease(around, id, { attachment, owned }, { ...options, doubted })) {
+      if (doubted) doubts.clear(id);
+      return addresses;
+    }
+    if (deadline.passed) throw new UnreachableError('others changed the same records until the time was over');
+  }
+}
+
+/**
+ * The records as the attachment's own commit must have written them: ADD writes all of them in one commit, so one read
+ * is saved. Where they moved since, the commit loses, and they are read.
+ */
+function presumed(around: Surroundings, attachment: Entry, addresses: readonly Ip[]): Owned[] {
+  return addresses.map(ip => ({ entry: { ...attachment, key: around.keys.address(ip) }, owner: parseOwner('{}') }));
+}
+
+async function readOwned(around: Surroundings, id: AttachmentId, addresses: readonly Ip[]): Promise<Owned[]> {
+  const queries = addresses.map(ip => ({ key: around.keys.address(ip) }));
+  const { answers } = await around.kv.read(queries, around.deadline);
+  return ownedBy(id, answers);
+}
+
+function ownedBy(id: AttachmentId, answers: readonly Answer[]): Owned[] {
+  const records = answers.flatMap(({ entries }) => entries.map(entry => ({ entry, owner: parseOwner(entry.value) })));
+  return records.filter(({ owner }) => namesAttachment(owner, id));
+}
+
+interface CommitOptions extends ReleaseOptions {
+  readonly doubted: boolean;
+}
+
+/** False when something changed since it was read, and nothing was done. */
+async function commitRelease(around: Surroundings, id: AttachmentId, held: Held, options: CommitOptions) {
+  try {
+    return await tryRelease(around, id, held, options);
+  } catch (error) {
+    // etcd out of space still takes deletes: giving back must work then, with neither hold nor fence.
+    const puts = options.cooldown > 0 || options.doubted;
+    if (!(error instanceof OutOfSpaceError) || !puts) throw error;
+    around.log.warn('released without hold or fence: the store is out of space');
+    return tryRelease(around, id, held, { ...options, cooldown: 0, doubted: false });
+  }
+}
+
+async function tryRelease(
+  around: Surroundings,
+  id: AttachmentId,
+  held: Held,
+  options: CommitOptions,
+): Promise<boolean> {
+  const { keys, kv, deadline } = around;
+  const conditions: Condition[] = [asRead(keys.attachment(id), held.attachment)];
+  const writes: Write[] = held.attachment ? [{ delete: keys.attachment(id) }] : [];
+  for (const { entry, owner } of held.owned) {
+    conditions.push(asRead(entry.key, entry));
+    const { cooldown } = options;
+    if (cooldown === 0) writes.push({ delete: entry.key });
+    else writes.push({ put: entry.key, value: renderHold(owner, cooldown, around.now()), ttl: cooldown });
+  }
+  if (options.doubted) writes.push(fence(keys.fence(id), around.now()));
+  return writes.length === 0 || (await kv.commit({ conditions, writes }, deadline)).won;
+}
+
+/** An attachment and the records of its addresses that name it. */
+export interface HeldAttachment extends Held {
+  readonly id: AttachmentId;
+  readonly attachment: Entry;
+}
+
+/** All attachments of a node, or of a network on it, with their records. */
+export async function readAttachments(around: Surroundings, prefix: string): Promise<HeldAttachment[]> {
+  const { kv, keys, deadline } = around;
+  const found = (await kv.read([{ from: prefix, to: afterPrefix(prefix) }], deadline)).answers[0]!.entries;
+  const attachments = found.flatMap(attachment => {
+    const parsed = parseKey(attachment.key);
+    return parsed?.type === 'attachment' ? [{ id: parsed.id, attachment }] : [];
+  });
+  const queries = attachments.map(({ attachment }) =>
+    parseAttachment(attachment.value).map(ip => ({ key: keys.address(ip) })),
+  );
+  const { answers } = await kv.read(queries.flat(), deadline);
+  const sizes = queries.map(({ length }) => length);
+  return groupAnswers(answers, sizes).map((own, i) => ({
+    ...attachments[i]!,
+    owned: ownedBy(attachments[i]!.id, own),
+  }));
+}
+
+/** Frees an attachment as it was read; false when it changed since and was left alone. */
+export async function releaseRead(around: Surroundings, held: HeldAttachment): Promise<boolean> {
+  return tryRelease(around, held.id, held, { cooldown: 0, doubted: false });
+}
+
+/** Frees what this node and machine wrote in an earlier boot: no network namespace outlives one. The addresses freed. */
+export async function freeEarlierBoots(around: Surroundings, node: string): Promise<number> {
+  const { machine, boot } = around.machine;
+  if (machine === '' || boot === '') return 0;
+  let freed = 0;
+  for (const held of await readAttachments(around, around.keys.attachments(node))) {
+    const earlier = held.owned.filter(({ owner }) => owner.machine === machine && ![boot, ''].includes(owner.boot));
+    if (earlier.length === 0 || earlier.length < held.owned.length) continue;
+    if (await releaseRead(around, held)) {
+      freed += earlier.length;
+      around.log.info('freed after reboot', { containerID: held.id.containerID, ifname: held.id.ifname });
+    }
+  }
+  return freed;
+}
