@@ -238,3 +238,17 @@ async function childOf(parent: number): Promise<number> {
   }
   throw new Error(`process ${parent} ended before it had a child`);
 }
+
+/** A cable between two machines; gives the address of the first on it. */
+export async function joinMachines(first: Machine, second: Machine): Promise<string> {
+  const near = ['lan0', 'netns', String(first.pid)];
+  const far = ['lan0', 'netns', String(second.pid)];
+  const made = await run(['ip', 'link', 'add', ...near, 'type', 'veth', 'peer', 'name', ...far], {});
+  if (made.code !== 0) throw new Error(`no cable between machines: ${made.stderr}`);
+  const addresses = ['169.254.53.1', '169.254.53.2'] as const;
+  for (const [index, machine] of [first, second].entries()) {
+    await machine.must(['ip', 'address', 'add', `${addresses[index]}/30`, 'dev', 'lan0']);
+    await machine.must(['ip', 'link', 'set', 'lan0', 'up']);
+  }
+  return addresses[0];
+}
