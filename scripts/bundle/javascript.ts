@@ -56,9 +56,11 @@ export async function bundleApp(identity: Identity): Promise<Bundled> {
 
 async function bundle(options: BuildOptions): Promise<Bundled> {
   const result = await build({ ...options, write: false, metafile: true });
-  const text = result.outputFiles![0]!.text;
-  // The asset is read as latin1, which is the same text only as long as it is ASCII.
-  if (Buffer.byteLength(text) !== text.length) throw new Error('the bundle holds characters beyond ASCII');
+  // The asset is read as latin1, which is the same text only as long as it is ASCII. esbuild escapes all but regular expressions.
+  const text = result.outputFiles![0]!.text.replace(
+    /[\u0080-\uffff]/g,
+    character => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
   return { text, metafile: result.metafile! };
 }
 
