@@ -6,7 +6,7 @@ import { Etcd3, type IOptions } from 'etcd3';
 import type { Deadline } from '../../base/clock.ts';
 import type { EtcdTarget } from '../target.ts';
 import { connectionReason, type Failure, judge } from './failure.ts';
-import { tlsFiles } from './http.ts';
+import { tlsFiles } from './tls-files.ts';
 import type { Method, Reply, Transport } from './transport.ts';
 import type { Message } from './wire.ts';
 

@@ -1,11 +1,11 @@
 // One HTTP request to one endpoint of etcd's JSON gateway, with what is known of its fate when no answer comes.
-import { readFileSync } from 'node:fs';
 import http from 'node:http';
-import type https from 'node:https';
+import type { Socket } from 'node:net';
 import type { Deadline } from '../../base/clock.ts';
-import { code, FailureError, systemCode } from '../../base/errors.ts';
+import { systemCode } from '../../base/errors.ts';
 import type { EtcdTarget } from '../target.ts';
 import { connectionReason, type Failure, isTlsAlert, judge } from './failure.ts';
+import { tlsFiles } from './tls-files.ts';
 import type { Method, Reply, Transport } from './transport.ts';
 import type { Message } from './wire.ts';
 
@@ -31,6 +31,8 @@ interface Client {
 export class HttpTransport implements Transport {
   readonly name = 'gateway';
   readonly #target: EtcdTarget;
+  /** Connections that have been set up, TLS included. */
+  readonly #standing = new WeakSet<Socket>();
   #plain: Client | undefined;
   #secure: Client | undefined;
 
@@ -45,24 +47,39 @@ export class HttpTransport implements Transport {
     token: string | undefined,
     deadline: Deadline,
   ): Promise<Reply> {
+    const { client, options } = await this.#prepare(endpoint, paths[method]);
+    const text = JSON.stringify(body);
+    const headers = {
+      'content-type': 'application/json',
+      'content-length': Buffer.byteLength(text),
+      // A member that has lost its leader says so at once, instead of holding the request until it times out.
+      'grpc-metadata-hasleader': 'true',
+      ...(token === undefined ? {} : { authorization: token }),
+    };
+    return this.#exchange(client.request({ ...options, method: 'POST', headers }), text, deadline, read);
+  }
+
+  /** A page of plain text, like etcd's metrics; undefined where it cannot be had. */
+  async page(endpoint: string, path: string, deadline: Deadline): Promise<string | undefined> {
+    const { client, options } = await this.#prepare(endpoint, path);
+    const request = client.request({ ...options, method: 'GET' });
+    const reply = await this.#exchange(request, '', deadline, (status, text) =>
+      status === 200 ? { answer: { text } } : { kind: 'unclear', reason: `HTTP ${status}` },
+    );
+    return reply.failure === undefined && typeof reply.answer.text === 'string' ? reply.answer.text : undefined;
+  }
+
+  #exchange(request: http.ClientRequest, body: string, deadline: Deadline, understand: Understand): Promise<Reply> {
+    const { dialTimeout } = this.#target;
+    return exchange({ request, body, deadline, dialTimeout, standing: this.#standing, understand });
+  }
+
+  async #prepare(endpoint: string, path: string) {
     const url = new URL(endpoint);
     const client = url.protocol === 'https:' ? await this.#secureClient() : this.#plainClient();
-    const text = JSON.stringify(body);
-    const options: https.RequestOptions = {
-      agent: client.agent,
-      method: 'POST',
-      host: url.hostname.replace(/^\[|\]$/g, ''),
-      port: url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port,
-      path: paths[method],
-      headers: {
-        'content-type': 'application/json',
-        'content-length': Buffer.byteLength(text),
-        // A member that has lost its leader says so at once, instead of holding the request until it times out.
-        'grpc-metadata-hasleader': 'true',
-        ...(token === undefined ? {} : { authorization: token }),
-      },
-    };
-    return exchange(client.request(options), text, url.protocol === 'https:', this.#target.dialTimeout, deadline);
+    const port = url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port;
+    const host = url.hostname.replace(/^\[|\]$/g, '');
+    return { client, options: { agent: client.agent, protocol: url.protocol, host, port, path } };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -89,72 +106,61 @@ export class HttpTransport implements Transport {
   }
 }
 
-export interface TlsFiles {
-  readonly ca?: Buffer;
-  readonly cert?: Buffer;
-  readonly key?: Buffer;
-}
+/** What an HTTP status and body mean. */
+type Understand = (status: number, text: string) => Failure | Reply;
 
-export function tlsFiles(target: EtcdTarget): TlsFiles {
-  return {
-    ...(target.caFile === undefined ? {} : { ca: readTls('etcdTrustedCAFile', target.caFile) }),
-    ...(target.certFile === undefined ? {} : { cert: readTls('etcdCertFile', target.certFile) }),
-    ...(target.keyFile === undefined ? {} : { key: readTls('etcdKeyFile', target.keyFile) }),
-  };
-}
-
-function readTls(what: string, file: string): Buffer {
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new FailureError(code.config, `${what} ${file} cannot be read (${systemCode(error) ?? 'failed'})`);
-  }
+interface Exchange {
+  readonly request: http.ClientRequest;
+  readonly body: string;
+  readonly deadline: Deadline;
+  readonly dialTimeout: number;
+  readonly standing: WeakSet<Socket>;
+  readonly understand: Understand;
 }
 
 /** Sends the request and waits for the whole answer. Never rejects: what happened is in the reply. */
-function exchange(
-  request: http.ClientRequest,
-  body: string,
-  secure: boolean,
-  dialTimeout: number,
-  deadline: Deadline,
-): Promise<Reply> {
+function exchange({ request, body, deadline, dialTimeout, standing, understand }: Exchange): Promise<Reply> {
   return new Promise(resolve => {
     let connected = false;
+    let kept = false;
     let answering = false;
     let ended = false;
-    let timer = setTimeout(() => end(late()), deadline.left());
-    const late = (): Failure =>
-      connected
-        ? { kind: 'unclear', reason: 'connected, but no answer in time' }
-        : { kind: 'unsent', reason: 'no connection in time' };
-    const end = (outcome: Failure | Reply) => {
+    const end = (outcome: Failure | Reply, whole = false) => {
       if (ended) return;
       ended = true;
       clearTimeout(timer);
       resolve('kind' in outcome ? { failure: outcome } : outcome);
-      if ('kind' in outcome) request.destroy();
+      if (!whole) request.destroy();
     };
-    request.on('error', error => end(broken(error, connected, request.reusedSocket && !answering)));
+    const late = () => end(tooLate(connected));
+    let timer = setTimeout(late, deadline.left());
+    request.on('error', error => end(broken(error, connected, kept && !answering)));
     request.on('socket', socket => {
-      if (request.reusedSocket) {
-        connected = true;
-        return;
-      }
+      // Not `request.reusedSocket`: that stays false on a socket handed over by another request that has just ended.
+      kept = standing.has(socket);
+      connected = kept;
+      if (kept || ended) return;
       clearTimeout(timer);
-      timer = setTimeout(() => end(late()), Math.min(dialTimeout, deadline.left()));
-      socket.once(secure ? 'secureConnect' : 'connect', () => {
+      timer = setTimeout(late, Math.min(dialTimeout, deadline.left()));
+      socket.once(request.protocol === 'https:' ? 'secureConnect' : 'connect', () => {
         connected = true;
+        standing.add(socket);
         clearTimeout(timer);
-        timer = setTimeout(() => end(late()), deadline.left());
+        if (!ended) timer = setTimeout(late, deadline.left());
       });
     });
     request.on('response', response => {
       answering = true;
-      collect(response, end);
+      collect(response, understand, end);
     });
     request.end(body);
   });
+}
+
+function tooLate(connected: boolean): Failure {
+  return connected
+    ? { kind: 'unclear', reason: 'connected, but no answer in time' }
+    : { kind: 'unsent', reason: 'no connection in time' };
 }
 
 function broken(error: Error, connected: boolean, stale: boolean): Failure {
@@ -165,7 +171,11 @@ function broken(error: Error, connected: boolean, stale: boolean): Failure {
   return { kind: 'unclear', reason, passing: stale };
 }
 
-function collect(response: http.IncomingMessage, end: (outcome: Failure | Reply) => void): void {
+function collect(
+  response: http.IncomingMessage,
+  understand: Understand,
+  end: (outcome: Failure | Reply, whole?: boolean) => void,
+): void {
   const chunks: Buffer[] = [];
   let size = 0;
   response.on('data', (chunk: Buffer) => {
@@ -175,7 +185,7 @@ function collect(response: http.IncomingMessage, end: (outcome: Failure | Reply)
   });
   response.on('error', () => end({ kind: 'unclear', reason: 'connection closed in the middle of the answer' }));
   response.on('close', () => end({ kind: 'unclear', reason: 'connection closed in the middle of the answer' }));
-  response.on('end', () => end(read(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8'))));
+  response.on('end', () => end(understand(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8')), true));
 }
 
 /** What an HTTP answer means. Bodies that are not etcd's are never shown. */
