@@ -47,22 +47,19 @@ export function stockPlugins(): string | undefined {
   return stockFolders.find(folder => existsSync(join(folder, 'bridge')));
 }
 
-/** The executable under test. */
-export function ipamExecutable(): string {
-  const built = join(import.meta.dirname, `../../dist/linux-${process.arch}/kube-ipam`);
-  const path = process.env.KUBE_IPAM_EXECUTABLE ?? built;
-  if (!existsSync(path)) throw new Error(`${path} is not there: npm run build makes it`);
-  return path;
+/** The executable under test: the one that is built from these sources, unless another is named. */
+async function ipamExecutable(): Promise<string> {
+  return process.env.KUBE_IPAM_EXECUTABLE ?? (await import('./executable.ts')).executable;
 }
 
 /** A folder of plugins as a node has it: the stock ones and kube-ipam, as links. */
-export function pluginFolder(machine: Machine): string {
+export async function pluginFolder(machine: Machine): Promise<string> {
   const folder = join(machine.folder, 'bin');
   const stock = stockPlugins();
   if (stock === undefined) throw new Error(`no stock plugins in ${stockFolders.join(' or ')}`);
   mkdirSync(folder);
   for (const name of readdirSync(stock)) symlinkSync(join(stock, name), join(folder, name));
-  symlinkSync(ipamExecutable(), join(folder, 'kube-ipam'));
+  symlinkSync(await ipamExecutable(), join(folder, 'kube-ipam'));
   return folder;
 }
 

@@ -14,20 +14,18 @@ const obstacle =
   (stockPlugins() === undefined ? 'no stock CNI plugins here' : undefined);
 const names = Array.from({ length: 9 }, (_, index) => `pod-${index + 1}`);
 
-/** Nine addresses behind the gateway. */
+/** Nine addresses behind the gateway; without ipMasq, whose chain stock bridge forgets when DEL fails once. */
 function network(etcd: EtcdConf | undefined, bridge = 'pods0', rangeEnd = '10.203.0.10'): ConfList {
   const ranges = [[{ subnet: '10.203.0.0/24', rangeStart: '10.203.0.2', rangeEnd }]];
   const list = confFor('bridge', { bridge, ranges, ...(etcd ? { etcd } : {}) });
   const first = list.plugins[0]!;
   const ipam = { ...(first.ipam as object), timeout: 5 };
-  return { ...list, plugins: [{ ...first, isGateway: true, ipMasq: true, ipam }] };
+  return { ...list, plugins: [{ ...first, isGateway: true, ipMasq: false, ipam }] };
 }
 
-describe.runIf(obstacle !== undefined)('containerd', () => {
-  test('needs containerd', ({ skip }) => skip(obstacle));
-});
+if (obstacle !== undefined) test('containerd', ({ skip }) => skip(obstacle));
 
-describe.runIf(obstacle === undefined).each(storeKinds)('containerd on the %s store', kind => {
+describe.each(obstacle === undefined ? storeKinds : [])('containerd on the %s store', kind => {
   let machine: Machine;
   let store: NodeStore;
   let containerd: Containerd;
@@ -36,7 +34,7 @@ describe.runIf(obstacle === undefined).each(storeKinds)('containerd on the %s st
   beforeAll(async () => {
     machine = await Machine.start();
     store = await startStore(machine, kind);
-    containerd = await Containerd.start(machine, pluginFolder(machine), network(store.etcd));
+    containerd = await Containerd.start(machine, await pluginFolder(machine), network(store.etcd));
     // The first pod makes the bridge, which stays.
     await containerd.run('first');
     await containerd.removeAll();
@@ -102,7 +100,7 @@ describe.runIf(obstacle === undefined).each(storeKinds)('containerd on the %s st
   });
 });
 
-describe.runIf(obstacle === undefined)('two nodes with one etcd', () => {
+describe.each(obstacle === undefined ? ['two nodes with one etcd'] : [])('%s', () => {
   let nodes: readonly Machine[] = [];
   let runtimes: readonly Containerd[] = [];
   let store: NodeStore;
@@ -112,7 +110,9 @@ describe.runIf(obstacle === undefined)('two nodes with one etcd', () => {
     nodes = [a, b];
     store = await startEtcd(a, await joinMachines(a, b));
     runtimes = await Promise.all(
-      nodes.map(node => Containerd.start(node, pluginFolder(node), network(store.etcd, 'pods0', '10.203.0.200'))),
+      nodes.map(async node =>
+        Containerd.start(node, await pluginFolder(node), network(store.etcd, 'pods0', '10.203.0.200')),
+      ),
     );
   }, timeout);
 

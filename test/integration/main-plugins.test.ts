@@ -40,7 +40,7 @@ describe.each(storeKinds)('main plugins on the %s store', kind => {
     if (obstacle !== undefined) return;
     machine = await Machine.start();
     store = await startStore(machine, kind);
-    folder = pluginFolder(machine);
+    folder = await pluginFolder(machine);
     for (const name of ['eth0', 'eth1']) await addMaster(machine, name);
     before = await traces(machine);
   }, timeout);
