@@ -2,10 +2,12 @@
 import { basename } from 'node:path';
 import { isatty } from 'node:tty';
 import { code, messageOf } from './base/errors.ts';
+import { evaluate, type Parts } from './main/asset.ts';
 import { disarm } from './main/environment.ts';
 import { readToEnd, writeFully } from './main/stdio.ts';
 
 declare const KUBE_IPAM_VERSION: string;
+const isBundled = typeof KUBE_IPAM_VERSION === 'string';
 
 /** Names under which later versions of this program act as a tool of their own. */
 const namedFaces = ['kubectl-ipam', 'kiwi', 'eipctl', 'eip_agent', 'kube-router'];
@@ -24,21 +26,23 @@ function writeStdout(text: string): void {
   if (!writeFully(1, text)) process.exitCode = 1;
 }
 
-/** The executable evaluates its asset; from the sources it is a plain import of the same code. */
-async function loadApp(): Promise<typeof import('./app.ts')> {
-  if (typeof KUBE_IPAM_VERSION === 'undefined') return import('./app.ts');
-  const { evaluateApp } = await import('./main/asset.ts');
-  return evaluateApp(id => process.getBuiltinModule(id));
+const builtin = (id: string): unknown => process.getBuiltinModule(id);
+
+/** The executable evaluates an asset; from the sources it is a plain import of the same code. */
+async function loadPlugin(): Promise<Parts['plugin']> {
+  return isBundled ? evaluate('plugin', builtin) : import('./cni/plugin.ts');
+}
+
+async function loadApp(): Promise<Parts['app']> {
+  return isBundled ? evaluate('app', builtin) : import('./app.ts');
 }
 
 async function plugin(): Promise<number> {
-  const { runPlugin } = await import('./cni/plugin.ts');
   const io = { env: process.env, readStdin, writeStdout };
-  const outcome = await runPlugin(io);
+  const outcome = await (await loadPlugin()).runPlugin(io);
   if (outcome !== 'asset') return outcome;
-  const app = await loadApp();
-  const again = await app.runPlugin(io);
-  if (again === 'asset') throw new Error('the plugin asked for the asset from within the asset');
+  const again = await (await loadApp()).runPlugin(io);
+  if (again === 'asset') throw new Error('the plugin asked for gRPC where it has it');
   return again;
 }
 

@@ -1,4 +1,4 @@
-// Bundles the sources into two CommonJS files: main.js (the plugin's fast path) and app.js (everything else).
+// Bundles the sources into CommonJS files: main.js (chooses the face), plugin.js (its fast path), app.js (everything else).
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join, resolve } from 'node:path';
@@ -38,9 +38,14 @@ function common(identity: Identity): BuildOptions {
   };
 }
 
-/** The small main: what every ADD and DEL evaluates. */
+/** What every process evaluates: the other two are its assets, so they must not be inside it. */
 export async function bundleMain(identity: Identity): Promise<Bundled> {
   return bundle({ ...common(identity), entryPoints: ['src/main.ts'] });
+}
+
+/** What an ADD or DEL evaluates, less etcd3. */
+export async function bundlePlugin(identity: Identity): Promise<Bundled> {
+  return bundle({ ...common(identity), entryPoints: ['src/cni/plugin.ts'] });
 }
 
 /** The asset: command line, etcd3 and all that is evaluated on demand. */

@@ -1,8 +1,8 @@
-// Makes the single executable out of Node, the small main, and the asset with its warm code cache.
-import { existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+// Makes the single executable out of Node, the small main, and the two parts with their warm code caches.
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import type { Arch, Identity } from './identity.ts';
-import { bundleApp, bundleMain, project } from './javascript.ts';
+import { bundleApp, bundleMain, bundlePlugin, project } from './javascript.ts';
 import { nativeArch, strippedNode } from './node.ts';
 import { run } from './run.ts';
 
@@ -26,12 +26,17 @@ const reproducible = ['--random-seed=42'];
 
 /** Writes the executable to `<folder>/kube-ipam`, and the packages in it to metafiles beside. */
 export async function makeExecutable(folder: string, identity: Identity, arch: Arch): Promise<readonly string[]> {
-  const [main, app] = await Promise.all([bundleMain(identity), bundleApp(identity)]);
+  const [main, plugin, app] = await Promise.all([bundleMain(identity), bundlePlugin(identity), bundleApp(identity)]);
   writeFileSync(join(folder, 'main.js'), main.text);
+  writeFileSync(join(folder, 'plugin.js'), plugin.text);
   writeFileSync(join(folder, 'app.js'), app.text);
   const isNative = arch === nativeArch;
-  // V8 refuses another architecture's cache; without one the asset is just slower to start.
-  if (isNative) warm(folder);
+  // V8 refuses another architecture's cache; without one the program is just slower to start.
+  const assets = isNative ? ['plugin.js', 'plugin.cache', 'app.js', 'app.cache'] : ['plugin.js', 'app.js'];
+  if (isNative) {
+    warm(folder, 'plugin');
+    warm(folder, 'app');
+  }
   const config = {
     main: 'main.js',
     output: 'kube-ipam.unlinked',
@@ -41,27 +46,20 @@ export async function makeExecutable(folder: string, identity: Identity, arch: A
     disableExperimentalSEAWarning: true,
     execArgv,
     execArgvExtension: 'none',
-    assets: { 'app.js': 'app.js', ...(isNative && { 'app.cache': 'app.cache' }) },
+    assets: Object.fromEntries(assets.map(name => [name, name])),
   };
   writeFileSync(join(folder, 'sea.json'), JSON.stringify(config));
   run(process.execPath, [...reproducible, '--build-sea', 'sea.json'], { cwd: folder, env: {} });
   link(folder);
-  return packagesIn(main.metafile.inputs, app.metafile.inputs);
+  return packagesIn(main.metafile.inputs, plugin.metafile.inputs, app.metafile.inputs);
 }
 
-/** Evaluates and exercises the asset in a process of its own, and keeps the code that V8 compiled. */
-function warm(folder: string): void {
+/** Evaluates and exercises a part in a process of its own, which keeps the code that V8 compiled. */
+function warm(folder: string, part: 'plugin' | 'app'): void {
   mkdirSync(join(folder, 'scratch'), { recursive: true });
   const flags = execArgv.filter(flag => !flag.startsWith('--openssl'));
-  run(
-    process.execPath,
-    [...flags, ...reproducible, join(project, 'scripts/bundle/warm.ts'), 'app.js', 'app.cache', 'scratch'],
-    {
-      cwd: folder,
-      env: { HOME: join(folder, 'scratch') },
-    },
-  );
-  if (!existsSync(join(folder, 'app.cache'))) throw new Error('the warm code cache was not written');
+  const program = join(project, 'scripts/bundle/warm.ts');
+  run(process.execPath, [...flags, ...reproducible, program, part, 'scratch'], { cwd: folder, env: {} });
 }
 
 /**

@@ -1,45 +1,76 @@
-// Exercises the asset as its users will and writes the code that V8 has compiled by then: warm.ts APP CACHE SCRATCH.
-import { readFileSync, writeFileSync } from 'node:fs';
+// Exercises one part of the program as its users will and writes the code that V8 compiled for it: warm.ts PART SCRATCH.
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
+import type { AddressInfo } from 'node:net';
+import { join, resolve } from 'node:path';
 import { Script } from 'node:vm';
+import type { Parts } from '../../src/main/asset.ts';
 import { wrap } from '../../src/main/wrap.ts';
+import { serveWarmEtcd } from './warm-etcd.ts';
 
-type App = typeof import('../../src/app.ts');
+const [part, scratch] = process.argv.slice(2) as [keyof Parts, string];
+const script = new Script(wrap(readFileSync(`${part}.js`, 'latin1')), { filename: `${part}.js` });
 
-const [appPath, cachePath, scratch] = process.argv.slice(2) as [string, string, string];
-const script = new Script(wrap(readFileSync(appPath, 'latin1')), { filename: 'app.js' });
-const module = { exports: {} };
-script.runInThisContext()(module, module.exports, (id: string) => process.getBuiltinModule(id));
-const app = module.exports as App;
-
-/** The result does not matter, only that the code ran: a command may well say that a store is not there. */
-async function command(...argv: string[]): Promise<void> {
-  await app.runCli(argv, {
-    env: {},
-    executable: process.execPath,
-    readStdin: () => Buffer.alloc(0),
-    writeStdout: () => {},
-    writeStderr: () => {},
-    isTerminal: false,
-    columns: 80,
-  });
+function evaluate<Name extends keyof Parts>(): Parts[Name] {
+  const module = { exports: {} };
+  script.runInThisContext()(module, module.exports, (id: string) => process.getBuiltinModule(id));
+  return module.exports as Parts[Name];
 }
 
-/** One plugin call whose etcd gateway is refused, on a port where nobody listens. */
-async function plugin(env: Record<string, string>, configuration: unknown): Promise<void> {
-  await app.runPlugin({ env, readStdin: () => Buffer.from(JSON.stringify(configuration)), writeStdout: () => {} });
-}
+type RunPlugin = Parts['plugin']['runPlugin'];
 
-await command('version');
-await command('--help');
-await command('ls', '--data-dir', scratch);
 const attachment = { CNI_CONTAINERID: 'warm', CNI_NETNS: '/run/netns/warm', CNI_IFNAME: 'eth0' };
-await plugin(
-  { CNI_COMMAND: 'ADD', ...attachment },
-  {
-    cniVersion: '1.1.0',
-    name: 'warm',
-    ipam: { type: 'kube-ipam', ranges: [[{ subnet: '192.0.2.0/24' }]], dataDir: scratch },
-  },
-);
-writeFileSync(cachePath, script.createCachedData());
+
+/** Every command of the plugin on one network; what fails here would fail the executable's tests with a better message. */
+async function everyCommand(runPlugin: RunPlugin, store: object): Promise<void> {
+  const dataDir = mkdtempSync(join(resolve(scratch), 'state-'));
+  const ipam = {
+    type: 'kube-ipam',
+    ranges: [[{ subnet: '192.0.2.0/24' }]],
+    dataDir,
+    logFile: join(dataDir, 'log'),
+    ...store,
+  };
+  const conf = { cniVersion: '1.1.0', name: 'warm', type: 'bridge', isGateway: true, ipam };
+  for (const command of ['ADD', 'ADD', 'CHECK', 'STATUS', 'DEL', 'DEL', 'VERSION']) {
+    let answer = '';
+    const code = await runPlugin({
+      env: { CNI_COMMAND: command, ...attachment },
+      readStdin: () => Buffer.from(JSON.stringify(conf)),
+      writeStdout: text => {
+        answer += text;
+      },
+    });
+    if (code !== 0 && part === 'plugin' && command === 'ADD') throw new Error(`warm-up: ${command} failed: ${answer}`);
+  }
+}
+
+async function warmPlugin(): Promise<void> {
+  const { runPlugin } = evaluate<'plugin'>();
+  const server = await serveWarmEtcd();
+  const { port } = server.address() as AddressInfo;
+  await everyCommand(runPlugin, {});
+  await everyCommand(runPlugin, { etcdConfig: { etcdURL: `http://127.0.0.1:${port}` } });
+  server.close();
+}
+
+/** Commands whose outcome does not matter, only that their code ran: a store may well be missing. */
+async function warmApp(): Promise<void> {
+  const app = evaluate<'app'>();
+  for (const argv of [['version'], ['--help'], ['ls', '--data-dir', scratch], ['usage', '--data-dir', scratch]]) {
+    await app.runCli(argv, {
+      env: {},
+      executable: process.execPath,
+      readStdin: () => Buffer.alloc(0),
+      writeStdout: () => {},
+      writeStderr: () => {},
+      isTerminal: false,
+      columns: 80,
+    });
+  }
+  // Nobody listens on port 1: etcd3 is loaded and set up, and refused.
+  await everyCommand(app.runPlugin as RunPlugin, { timeout: 1, etcdConfig: { etcdURL: 'http://127.0.0.1:1' } });
+}
+
+await (part === 'plugin' ? warmPlugin() : warmApp());
+writeFileSync(`${part}.cache`, script.createCachedData());
 process.exit(0);

@@ -1,28 +1,33 @@
-// Evaluates the program's second part (app.ts), which the executable carries as an asset with a warm code cache.
+// Evaluates the parts of the program that the executable carries as assets, each with the code that V8 compiled for it.
 import { getRawAsset } from 'node:sea';
 import { Script } from 'node:vm';
 import { wrap } from './wrap.ts';
 
-type App = typeof import('../app.ts');
-
-/**
- * The exports of app.ts. `builtin` gives Node's own modules; the asset needs no others and reaches no file.
- * A cache that V8 does not accept costs time, nothing else.
- */
-export function evaluateApp(builtin: (id: string) => unknown): App {
-  // latin1: the bundler writes ASCII, and decoding a large asset as UTF-8 takes milliseconds.
-  const source = Buffer.from(getRawAsset('app.js')).toString('latin1');
-  const cachedData = cachedCode();
-  const script = new Script(wrap(source), { filename: 'app.js', ...(cachedData && { cachedData }) });
-  const module = { exports: {} };
-  script.runInThisContext()(module, module.exports, builtin);
-  return module.exports as App;
+/** The plugin's fast path, and all the rest. */
+export interface Parts {
+  readonly plugin: typeof import('../cni/plugin.ts');
+  readonly app: typeof import('../app.ts');
 }
 
-/** Absent where the executable was built for another architecture than the builder's. */
-function cachedCode(): Buffer | undefined {
+/**
+ * The exports of a part. `builtin` gives Node's own modules; a part needs no others and reaches no file.
+ * The code cache holds the functions that a run really uses, which saves a third of an ADD; one that V8 does not
+ * accept costs time, nothing else.
+ */
+export function evaluate<Name extends keyof Parts>(name: Name, builtin: (id: string) => unknown): Parts[Name] {
+  // latin1: the bundler writes ASCII, and decoding a large asset as UTF-8 takes milliseconds.
+  const source = Buffer.from(getRawAsset(`${name}.js`)).toString('latin1');
+  const cachedData = cachedCode(name);
+  const script = new Script(wrap(source), { filename: `${name}.js`, ...(cachedData && { cachedData }) });
+  const module = { exports: {} };
+  script.runInThisContext()(module, module.exports, builtin);
+  return module.exports as Parts[Name];
+}
+
+/** Absent where the executable was built on another architecture. */
+function cachedCode(name: string): Buffer | undefined {
   try {
-    return Buffer.from(getRawAsset('app.cache'));
+    return Buffer.from(getRawAsset(`${name}.cache`));
   } catch {
     return undefined;
   }
