@@ -1,13 +1,11 @@
 // Chooses the face that this process shows: the CNI plugin, a named tool, or the command line.
 import { basename } from 'node:path';
-import { isatty } from 'node:tty';
 import { code, messageOf } from './base/errors.ts';
 import { evaluate, type Parts } from './main/asset.ts';
 import { disarm } from './main/environment.ts';
 import { readToEnd, writeFully } from './main/stdio.ts';
 
 declare const KUBE_IPAM_VERSION: string;
-const isBundled = typeof KUBE_IPAM_VERSION === 'string';
 
 /** Names under which later versions of this program act as a tool of their own. */
 const namedFaces = ['kubectl-ipam', 'kiwi', 'eipctl', 'eip_agent', 'kube-router'];
@@ -28,13 +26,16 @@ function writeStdout(text: string): void {
 
 const builtin = (id: string): unknown => process.getBuiltinModule(id);
 
-/** The executable evaluates an asset; from the sources it is a plain import of the same code. */
+/**
+ * The executable evaluates an asset; from the sources it is a plain import of the same code. The bundler drops the
+ * import, with all behind it, only where the condition is spelled out in its place.
+ */
 async function loadPlugin(): Promise<Parts['plugin']> {
-  return isBundled ? evaluate('plugin', builtin) : import('./cni/plugin.ts');
+  return typeof KUBE_IPAM_VERSION === 'string' ? evaluate('plugin', builtin) : import('./cni/plugin.ts');
 }
 
 async function loadApp(): Promise<Parts['app']> {
-  return isBundled ? evaluate('app', builtin) : import('./app.ts');
+  return typeof KUBE_IPAM_VERSION === 'string' ? evaluate('app', builtin) : import('./app.ts');
 }
 
 async function plugin(): Promise<number> {
@@ -48,6 +49,8 @@ async function plugin(): Promise<number> {
 
 async function commandLine(): Promise<number> {
   const { runCli } = await loadApp();
+  // Lazily: node:tty brings node:net, 2 ms that a plugin has no use for.
+  const { isatty } = await import('node:tty');
   const isTerminal = isatty(1);
   return runCli(process.argv.slice(2), {
     env: process.env,
