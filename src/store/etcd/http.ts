@@ -1,10 +1,10 @@
 // One HTTP request to one endpoint of etcd's JSON gateway, with what is known of its fate when no answer comes.
-import http from 'node:http';
-import type { Socket } from 'node:net';
+import { connect, isIP, type Socket } from 'node:net';
 import type { Deadline } from '../../base/clock.ts';
-import { systemCode } from '../../base/errors.ts';
+import { code, FailureError, messageOf, systemCode } from '../../base/errors.ts';
 import type { EtcdTarget } from '../target.ts';
 import { connectionReason, type Failure, isTlsAlert, judge } from './failure.ts';
+import { ClosedEarlyError, type HttpAnswer, HttpConnection, NotHttpError } from './http1.ts';
 import { tlsFiles } from './tls-files.ts';
 import type { Method, Reply, Transport } from './transport.ts';
 import type { Message } from './wire.ts';
@@ -17,179 +17,156 @@ const paths: Readonly<Record<Method, string>> = {
   status: '/v3/maintenance/status',
 };
 
-/** A page of 10 000 large records is a fifth of this: more is another server, and must not fill the memory. */
-const largestAnswer = 64 * 1024 * 1024;
-
 /** etcd's words (HTTP 400) to a client that it would identify by the name in its certificate. */
 const byCertificateName = 'CommonName of client sending a request against gateway will be ignored';
 
-interface Client {
-  readonly request: typeof http.request;
-  readonly agent: http.Agent;
-}
+/** What an HTTP status and body mean. */
+type Understand = (answer: HttpAnswer) => Failure | Reply;
 
 export class HttpTransport implements Transport {
   readonly name = 'gateway';
   readonly #target: EtcdTarget;
-  /** Connections that have been set up, TLS included. */
-  readonly #standing = new WeakSet<Socket>();
-  #plain: Client | undefined;
-  #secure: Client | undefined;
+  /** Connections that wait for their next request, by endpoint. */
+  readonly #idle = new Map<string, HttpConnection[]>();
 
   constructor(target: EtcdTarget) {
     this.#target = target;
   }
 
-  async send(
-    endpoint: string,
-    method: Method,
-    body: Message,
-    token: string | undefined,
-    deadline: Deadline,
-  ): Promise<Reply> {
-    const { client, options } = await this.#prepare(endpoint, paths[method]);
+  send(endpoint: string, method: Method, body: Message, token: string | undefined, deadline: Deadline): Promise<Reply> {
     const text = JSON.stringify(body);
-    const headers = {
-      'content-type': 'application/json',
-      'content-length': Buffer.byteLength(text),
+    const headers = [
+      `content-type: application/json`,
+      `content-length: ${Buffer.byteLength(text)}`,
       // A member that has lost its leader says so at once, instead of holding the request until it times out.
-      'grpc-metadata-hasleader': 'true',
-      ...(token === undefined ? {} : { authorization: token }),
-    };
-    return this.#exchange(client.request({ ...options, method: 'POST', headers }), text, deadline, read);
+      'grpc-metadata-hasleader: true',
+    ];
+    if (token !== undefined) headers.push(`authorization: ${token.replace(/[^\x21-\x7e]/g, '')}`);
+    return this.#exchange(endpoint, `POST ${paths[method]}`, headers, text, deadline, read);
   }
 
   /** A page of plain text, like etcd's metrics; undefined where it cannot be had. */
   async page(endpoint: string, path: string, deadline: Deadline): Promise<string | undefined> {
-    const { client, options } = await this.#prepare(endpoint, path);
-    const request = client.request({ ...options, method: 'GET' });
-    const reply = await this.#exchange(request, '', deadline, (status, text) =>
-      status === 200 ? { answer: { text } } : { kind: 'unclear', reason: `HTTP ${status}` },
+    const reply = await this.#exchange(endpoint, `GET ${path}`, [], '', deadline, ({ status, body }) =>
+      status === 200 ? { answer: { text: body } } : { kind: 'unclear', reason: `HTTP ${status}` },
     );
     return reply.failure === undefined && typeof reply.answer.text === 'string' ? reply.answer.text : undefined;
   }
 
-  #exchange(request: http.ClientRequest, body: string, deadline: Deadline, understand: Understand): Promise<Reply> {
-    const { dialTimeout } = this.#target;
-    return exchange({ request, body, deadline, dialTimeout, standing: this.#standing, understand });
-  }
-
-  async #prepare(endpoint: string, path: string) {
-    const url = new URL(endpoint);
-    const client = url.protocol === 'https:' ? await this.#secureClient() : this.#plainClient();
-    const port = url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port;
-    const host = url.hostname.replace(/^\[|\]$/g, '');
-    return { client, options: { agent: client.agent, protocol: url.protocol, host, port, path } };
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#plain?.agent.destroy();
-    this.#secure?.agent.destroy();
+    for (const connection of [...this.#idle.values()].flat()) connection.close();
+    this.#idle.clear();
   }
 
-  // An agent of our own is deaf to NODE_USE_ENV_PROXY and http_proxy, which only steer the global one.
-  #plainClient(): Client {
-    this.#plain ??= { request: http.request, agent: new http.Agent({ keepAlive: true, maxSockets: 32 }) };
-    return this.#plain;
+  /** Sends the request and waits for the whole answer. Never rejects: what happened is in the reply. */
+  async #exchange(
+    endpoint: string,
+    request: string,
+    headers: readonly string[],
+    body: string,
+    deadline: Deadline,
+    understand: Understand,
+  ): Promise<Reply> {
+    const { host } = new URL(endpoint);
+    const connection = await this.#connection(endpoint, deadline);
+    if ('kind' in connection) return { failure: connection };
+    const kept = connection.completed > 0;
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<'late'>(resolve => {
+      timer = setTimeout(resolve, deadline.left(), 'late');
+    });
+    try {
+      const text = `${[`${request} HTTP/1.1`, `host: ${host}`, ...headers].join('\r\n')}\r\n\r\n${body}`;
+      const answer = await Promise.race([connection.exchange(text), late]);
+      if (answer === 'late') {
+        connection.close();
+        return { failure: { kind: 'unclear', reason: 'connected, but no answer in time' } };
+      }
+      if (connection.reusable) this.#idleOf(endpoint).push(connection);
+      else connection.close();
+      const outcome = understand(answer);
+      return 'kind' in outcome ? { failure: outcome } : outcome;
+    } catch (error) {
+      connection.close();
+      return { failure: broken(error, kept) };
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
-  /** node:https and what it brings cost 12 ms to load, so they are loaded only for endpoints that need them. */
-  async #secureClient(): Promise<Client> {
-    if (this.#secure !== undefined) return this.#secure;
-    const tls = tlsFiles(this.#target);
-    const secure = await import('node:https');
-    this.#secure ??= {
-      request: secure.request,
-      agent: new secure.Agent({ keepAlive: true, maxSockets: 32, rejectUnauthorized: true, ...tls }),
-    };
-    return this.#secure;
+  #idleOf(endpoint: string): HttpConnection[] {
+    const idle = this.#idle.get(endpoint) ?? [];
+    this.#idle.set(endpoint, idle);
+    return idle;
+  }
+
+  /** A connection that stands, or a new one. */
+  async #connection(endpoint: string, deadline: Deadline): Promise<HttpConnection | Failure> {
+    const idle = this.#idleOf(endpoint);
+    for (let kept = idle.pop(); kept !== undefined; kept = idle.pop()) {
+      if (kept.reusable) return kept;
+      kept.close();
+    }
+    const { protocol, hostname, port } = new URL(endpoint);
+    const host = hostname.replace(/^\[|\]$/g, '');
+    const number = Number(port) || (protocol === 'https:' ? 443 : 80);
+    const socket = protocol === 'https:' ? await this.#secureSocket(host, number) : connect(number, host);
+    return dialled(socket, protocol === 'https:' ? 'secureConnect' : 'connect', this.#limit(deadline));
+  }
+
+  #limit(deadline: Deadline): number {
+    return Math.min(this.#target.dialTimeout, deadline.left());
+  }
+
+  /** node:tls and what it brings cost 10 ms to load, so they are loaded only for endpoints that need them. */
+  async #secureSocket(host: string, port: number): Promise<Socket> {
+    const files = tlsFiles(this.#target);
+    const tls = await import('node:tls');
+    // A name is sent along for the server to choose its certificate by; TLS has no such field for an address.
+    const name = isIP(host) ? {} : { servername: host };
+    try {
+      return tls.connect({ host, port, rejectUnauthorized: true, minVersion: 'TLSv1.2', ...name, ...files });
+    } catch (error) {
+      throw new FailureError(code.config, `the certificates of etcdConfig cannot be used: ${messageOf(error)}`);
+    }
   }
 }
 
-/** What an HTTP status and body mean. */
-type Understand = (status: number, text: string) => Failure | Reply;
-
-interface Exchange {
-  readonly request: http.ClientRequest;
-  readonly body: string;
-  readonly deadline: Deadline;
-  readonly dialTimeout: number;
-  readonly standing: WeakSet<Socket>;
-  readonly understand: Understand;
-}
-
-/** Sends the request and waits for the whole answer. Never rejects: what happened is in the reply. */
-function exchange({ request, body, deadline, dialTimeout, standing, understand }: Exchange): Promise<Reply> {
+/** Waits until the connection stands, TLS included. */
+function dialled(socket: Socket, event: 'connect' | 'secureConnect', ms: number): Promise<HttpConnection | Failure> {
   return new Promise(resolve => {
-    let connected = false;
-    let kept = false;
-    let answering = false;
-    let ended = false;
-    const end = (outcome: Failure | Reply, whole = false) => {
-      if (ended) return;
-      ended = true;
+    const timer = setTimeout(() => fail('no connection in time'), ms);
+    const onError = (error: Error) => fail(connectionReason(systemCode(error)));
+    const fail = (reason: string) => {
       clearTimeout(timer);
-      resolve('kind' in outcome ? { failure: outcome } : outcome);
-      if (!whole) request.destroy();
+      socket.off('error', onError).on('error', () => {});
+      socket.destroy();
+      resolve({ kind: 'unsent', reason });
     };
-    const late = () => end(tooLate(connected));
-    let timer = setTimeout(late, deadline.left());
-    request.on('error', error => end(broken(error, connected, kept && !answering)));
-    request.on('socket', socket => {
-      // Not `request.reusedSocket`: that stays false on a socket handed over by another request that has just ended.
-      kept = standing.has(socket);
-      connected = kept;
-      if (kept || ended) return;
+    socket.on('error', onError);
+    socket.once(event, () => {
       clearTimeout(timer);
-      timer = setTimeout(late, Math.min(dialTimeout, deadline.left()));
-      socket.once(request.protocol === 'https:' ? 'secureConnect' : 'connect', () => {
-        connected = true;
-        standing.add(socket);
-        clearTimeout(timer);
-        if (!ended) timer = setTimeout(late, deadline.left());
-      });
+      const connection = new HttpConnection(socket);
+      socket.off('error', onError);
+      resolve(connection);
     });
-    request.on('response', response => {
-      answering = true;
-      collect(response, understand, end);
-    });
-    request.end(body);
   });
 }
 
-function tooLate(connected: boolean): Failure {
-  return connected
-    ? { kind: 'unclear', reason: 'connected, but no answer in time' }
-    : { kind: 'unsent', reason: 'no connection in time' };
-}
-
-function broken(error: Error, connected: boolean, stale: boolean): Failure {
+function broken(error: unknown, kept: boolean): Failure {
   const cause = systemCode(error);
-  const reason = connectionReason(cause);
-  if (!connected || isTlsAlert(cause)) return { kind: 'unsent', reason };
+  // A server that refuses our certificate says so only after the handshake, and has read nothing then.
+  if (isTlsAlert(cause)) return { kind: 'unsent', reason: connectionReason(cause) };
+  if (error instanceof NotHttpError) return { kind: 'unclear', reason: error.message };
   // A kept connection that the server had closed in the meantime says nothing about the server.
-  return { kind: 'unclear', reason, passing: stale };
-}
-
-function collect(
-  response: http.IncomingMessage,
-  understand: Understand,
-  end: (outcome: Failure | Reply, whole?: boolean) => void,
-): void {
-  const chunks: Buffer[] = [];
-  let size = 0;
-  response.on('data', (chunk: Buffer) => {
-    size += chunk.length;
-    if (size > largestAnswer) end({ kind: 'unclear', reason: 'an answer too large to be one of etcd' });
-    else chunks.push(chunk);
-  });
-  response.on('error', () => end({ kind: 'unclear', reason: 'connection closed in the middle of the answer' }));
-  response.on('close', () => end({ kind: 'unclear', reason: 'connection closed in the middle of the answer' }));
-  response.on('end', () => end(understand(response.statusCode ?? 0, Buffer.concat(chunks).toString('utf8')), true));
+  if (error instanceof ClosedEarlyError) {
+    return { kind: 'unclear', reason: error.message, passing: kept && !error.answering };
+  }
+  return { kind: 'unclear', reason: connectionReason(cause), passing: kept };
 }
 
 /** What an HTTP answer means. Bodies that are not etcd's are never shown. */
-function read(status: number, text: string): Failure | Reply {
+function read({ status, body: text }: HttpAnswer): Failure | Reply {
   const body = parse(text);
   if (status === 200) {
     return body === undefined ? { kind: 'unclear', reason: 'an answer that is not JSON' } : { answer: body };
