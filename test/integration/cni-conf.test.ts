@@ -1,10 +1,20 @@
 // The files of cni-conf/ are what the templates say, each one a configuration that its main plugin can take.
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
-import { asSingleConf, confFor, confText, mainPlugins, shippedConfs } from '../../src/cli/conf-templates.ts';
+import {
+  asSingleConf,
+  type ConfList,
+  confFor,
+  confText,
+  mainPlugins,
+  shippedConfs,
+} from '../../src/cli/conf-templates.ts';
 
 const folder = join(import.meta.dirname, '..', '..', 'cni-conf');
+const schema = JSON.parse(readFileSync(join(folder, '..', 'docs/config.schema.json'), 'utf8'));
+const agrees = new Ajv({ allErrors: true, allowUnionTypes: true, strictTypes: false }).compile(schema);
 const shipped = [...shippedConfs()];
 
 describe('cni-conf', () => {
@@ -21,6 +31,18 @@ describe('cni-conf', () => {
     const readme = readFileSync(join(folder, 'README.md'), 'utf8');
     for (const [name] of shipped) expect(readme).toContain(name.replace(/-(embedded|etcd)\.conflist$/, ''));
     for (const plugin of mainPlugins) expect(readme).toContain(`## ${plugin}`);
+  });
+
+  test.each(shipped)('%s agrees with the JSON Schema of the documentation', (_name, text) => {
+    const conf = JSON.parse(text);
+    for (const network of [conf, ...delegates(conf)]) expect([agrees(network), agrees.errors]).toEqual([true, null]);
+  });
+
+  test('the JSON Schema would notice a mistake in any of them', () => {
+    for (const [, text] of shipped) {
+      const conf = JSON.parse(text.replaceAll('/16"', '/99"'));
+      expect([conf, ...delegates(conf)].every(network => agrees(network))).toBe(false);
+    }
   });
 
   test.each(shipped.filter(([name]) => name.includes('-etcd')))('%s keeps STATUS local', (_name, text) => {
@@ -76,6 +98,11 @@ describe('the templates', () => {
     expect(() => asSingleConf(confFor('calico'))).toThrow(/calico, portmap, bandwidth.*\.conflist/);
   });
 });
+
+/** The networks that multus carries inside its own configuration. */
+function delegates(conf: ConfList): readonly object[] {
+  return conf.plugins.flatMap(plugin => (Array.isArray(plugin.delegates) ? plugin.delegates : []));
+}
 
 /** Every `ipam` object, however deep: multus carries them in its delegates. */
 function ipamSections(value: unknown): readonly object[] {
