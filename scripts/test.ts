@@ -19,7 +19,7 @@ function run(command: string, args: readonly string[], show: boolean, env: NodeJ
   return new Promise((done, fail) => {
     const child = spawn(command, args, {
       cwd: project,
-      env: { ...process.env, ...env },
+      env: { ...process.env, NO_COLOR: '1', ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     const chunks: Buffer[] = [];

@@ -20,7 +20,7 @@ type Problem = Pick<SerializedError, 'message' | 'stack'> & { readonly diff?: st
 function tell(problem: Problem): string {
   const places = (problem.stack ?? '')
     .split('\n')
-    .filter(line => /^\s+at /.test(line) && !/node_modules|node:internal/.test(line));
+    .filter(line => /^\s+at /.test(line) && !/node_modules|node:|<anonymous>/.test(line));
   return [problem.message, ...(problem.diff ? [problem.diff] : []), ...places.slice(0, 6)].join('\n');
 }
 

@@ -1,8 +1,7 @@
 // The built executable for tests; importing this builds it when it is missing or older than its sources.
 import { spawnSync } from 'node:child_process';
-import { join, resolve } from 'node:path';
-
-export const project = resolve(import.meta.dirname, '../..');
+import { join } from 'node:path';
+import { project } from './project.ts';
 
 /** The release tree: `kube-ipam`, its library folder, `cni-conf`, LICENSE. */
 export const tree = join(project, 'dist', `linux-${process.arch}`);
