@@ -29,4 +29,11 @@ export function parsePositiveDuration(value: unknown): number | undefined {
   return parseDuration(value) || undefined;
 }
 
+/** As parsePositiveDuration, at most an hour: beyond 24 days a timer of Node's ends at once. */
+export function parseDeadline(value: unknown): number | undefined {
+  const ms = parsePositiveDuration(value);
+  return ms !== undefined && ms <= 3_600_000 ? ms : undefined;
+}
+
 export const durationRule = 'must be a number of seconds or a duration like "1m30s"';
+export const deadlineRule = `${durationRule}, above 0, at most "1h"`;

@@ -5,14 +5,26 @@ export class Problems {
   readonly lines: string[] = [];
 
   add(path: string, value: unknown, rule: string): void {
-    this.lines.push(value === undefined ? `${path}: ${rule}` : `${path} ${show(value)}: ${rule}`);
+    const shown = secretKey.test(path) ? '(not shown)' : show(value);
+    this.lines.push(value === undefined ? `${path}: ${rule}` : `${path} ${shown}: ${rule}`);
   }
 }
 
-/** A value as JSON, cut short, with user information of URLs hidden. */
-function show(value: unknown): string {
-  const text = (JSON.stringify(value) ?? String(value)).replace(/\/\/[^/@"]*@/g, '//***@');
-  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+/** Keys under which a person may have written a secret, where only the name of its file belongs. */
+const secretKey = /passw|secret|token/i;
+
+/** A value as JSON for a message: cut short, without what may be a secret (user information of URLs, passwords). */
+export function show(value: unknown): string {
+  const open = (key: string, part: unknown) => (secretKey.test(key) ? '(not shown)' : part);
+  let text: string;
+  try {
+    text = JSON.stringify(value, open) ?? String(value);
+  } catch {
+    return '(nested too deeply to be shown)';
+  }
+  // Whatever stands before an "@" may be a password, which may itself hold "/", "," and "@".
+  const safe = text.replace(/"(?:[^"\\]|\\.)*@/g, '"***@');
+  return safe.length > 120 ? `${safe.slice(0, 117)}...` : safe;
 }
 
 /** An object of the configuration; null means absent, as with Go's decoder. */

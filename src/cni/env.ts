@@ -60,8 +60,9 @@ function checkContainerID(id: string): void {
 }
 
 function checkIfname(name: string): void {
-  // U+FFFD stands for bytes that are no UTF-8: two such names could not be told apart.
-  const bad = Buffer.byteLength(name) > 15 || name === '.' || name === '..' || /[/:\s\ufffd\0]/u.test(name);
+  // U+0085 is white space to Unicode and Go, though not to \s. U+FFFD stands for bytes that are no UTF-8: two such
+  // names could not be told apart.
+  const bad = Buffer.byteLength(name) > 15 || name === '.' || name === '..' || /[/:\s\u0085\ufffd\0]/u.test(name);
   if (!bad) return;
   throw new FailureError(
     code.environment,

@@ -1,6 +1,6 @@
 // The network configuration on stdin, as far as the protocol itself goes; `ipam` is read by the ipam room.
 import { code, FailureError } from '../base/errors.ts';
-import { isObject } from '../base/section.ts';
+import { isObject, show } from '../base/section.ts';
 import type { ValidAttachment } from '../ipam/service/collect.ts';
 import { parseIpWithPrefix } from '../net/cidr.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
@@ -44,14 +44,14 @@ export function checkConf(conf: Readonly<Record<string, unknown>>, command: Comm
   if (typeof name !== 'string' || !namePattern.test(name) || name.endsWith('\n')) {
     throw new FailureError(
       code.config,
-      `name ${JSON.stringify(name) ?? '(absent)'}: a network name must start with a letter or digit and hold only letters, digits, "_", "." and "-"`,
+      `name ${name === undefined ? '(absent)' : show(name)}: a network name must start with a letter or digit and hold only letters, digits, "_", "." and "-"`,
     );
   }
   const version = spokenVersion(conf);
   if (version === undefined) {
     throw new FailureError(
       code.incompatibleVersion,
-      `cniVersion ${JSON.stringify(conf.cniVersion)} is not supported; supported are ${versions.join(', ')}`,
+      `cniVersion ${show(conf.cniVersion)} is not supported; supported are ${versions.join(', ')}`,
     );
   }
   const since = introduced[command];

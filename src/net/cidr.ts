@@ -15,6 +15,8 @@ export function parseIpWithPrefix(text: string): { ip: Ip; prefix: number } | un
   const ip = parseIp(text.slice(0, slash));
   const digits = text.slice(slash + 1);
   if (ip === undefined || !/^(0|[1-9]\d{0,2})$/.test(digits)) return undefined;
+  // In an IPv4-mapped address the length would count the bits of the IPv6 form.
+  if (ip.family === 4 && text.includes(':')) return undefined;
   const prefix = Number(digits);
   return prefix <= bits(ip.family) ? { ip, prefix } : undefined;
 }

@@ -31,7 +31,7 @@ function part(what: string, value: string): string {
 }
 
 function ifnamePart(value: string): string {
-  if (value === '' || value === '.' || value === '..' || /[/:\s\ufffd]/u.test(value)) {
+  if (value === '' || value === '.' || value === '..' || /[/:\s\u0085\ufffd]/u.test(value)) {
     throw new FailureError(code.environment, `interface name ${JSON.stringify(value)} cannot be used`);
   }
   return value;
