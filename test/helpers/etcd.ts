@@ -163,19 +163,20 @@ export class EtcdCluster implements AsyncDisposable {
   }
 
   /** Runs etcdctl against it. */
-  async ctl(...args: readonly string[]): Promise<string> {
+  ctl(...args: readonly string[]): Promise<string> {
+    return this.ctlWithInput('', ...args);
+  }
+
+  /** The same, with something to read for etcdctl: a password. */
+  async ctlWithInput(input: string, ...args: readonly string[]): Promise<string> {
     const { certificates } = this;
-    const client = certificates && [
-      '--cacert',
-      certificates.ca,
-      '--cert',
-      certificates.namedClient.cert,
-      '--key',
-      certificates.namedClient.key,
-    ];
+    const { cert, key } = certificates?.namedClient ?? { cert: '', key: '' };
+    const client = certificates && ['--cacert', certificates.ca, '--cert', cert, '--key', key];
     const all = ['--endpoints', this.endpoints.join(','), ...(client ?? []), ...args];
     const env = { ...process.env, ETCDCTL_API: '3' };
-    return (await run(this.engine.etcdctl, all, { env, timeout: 20_000 })).stdout;
+    const running = run(this.engine.etcdctl, all, { env, timeout: 20_000 });
+    running.child.stdin?.end(input);
+    return (await running).stdout;
   }
 
   async ready(): Promise<void> {

@@ -15,9 +15,9 @@ export interface TcpProxy extends AsyncDisposable {
   inspect(look: ((piece: Buffer) => 'pass' | 'pass-and-cut' | 'cut') | undefined): void;
 }
 
-export async function startProxy(targetPort: number): Promise<TcpProxy> {
+export async function startProxy(targetPort: number, address = '127.0.0.1'): Promise<TcpProxy> {
   const proxy = new CuttingProxy(targetPort);
-  await proxy.listen();
+  await proxy.listen(address);
   return proxy;
 }
 
@@ -35,8 +35,8 @@ class CuttingProxy implements TcpProxy {
     this.#server = net.createServer(socket => this.#accept(socket));
   }
 
-  listen(): Promise<void> {
-    return new Promise((resolve, reject) => this.#server.once('error', reject).listen(0, '127.0.0.1', resolve));
+  listen(address: string): Promise<void> {
+    return new Promise((resolve, reject) => this.#server.once('error', reject).listen(0, address, resolve));
   }
 
   get port(): number {

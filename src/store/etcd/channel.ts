@@ -228,7 +228,10 @@ function lastConnectionError(client: GrpcClient, metadata: Metadata): Promise<Fa
       error => {
         const text = error?.details.match(/Last error: (?:Error: )?(.{1,200}?)\.? ?Resolution note/s)?.[1] ?? '';
         const cause = text.match(/\b(E[A-Z]{4,}|ERR_[A-Z0-9_]+)\b/)?.[1];
-        const words = text.replace(/\s+/g, ' ').slice(0, 120);
+        const words = text
+          .replace(/\s+/g, ' ')
+          .replace(/ \(\d{4}-[^)]*\)$/, '')
+          .slice(0, 120);
         resolve({ kind: 'unsent', reason: cause !== undefined || words === '' ? connectionReason(cause) : words });
       },
     );

@@ -11,20 +11,21 @@ import { Login } from './login.ts';
 import type { Transport } from './transport.ts';
 import { encode, headerRevision, integer, list, type Message, message, rangeRequest } from './wire.ts';
 
+/** What etcd does not tell this user is undefined: from 3.6 on, its status is for the user root only. */
 export interface EndpointHealth {
-  readonly version: string;
+  readonly version: string | undefined;
   /** Milliseconds of one request on a connection that stands. */
   readonly latency: number;
   /** Bytes of the database file, and of what is in use in it (a defragmentation frees the difference). */
-  readonly dbSize: number;
-  readonly dbSizeInUse: number;
+  readonly dbSize: number | undefined;
+  readonly dbSizeInUse: number | undefined;
   /** Bytes at which etcd raises NOSPACE; undefined where neither the gateway (3.6) nor the metrics page tells it. */
   readonly quota: number | undefined;
   /** Raised alarms and other trouble in etcd's words, such as "memberID:10501334649042878790 alarm:NOSPACE". */
-  readonly alarms: readonly string[];
+  readonly alarms: readonly string[] | undefined;
   readonly memberId: string;
   /** Member ID of the leader; "0" when there is none. */
-  readonly leader: string;
+  readonly leader: string | undefined;
   readonly raftTerm: number;
   readonly revision: number;
   /** Whether the JSON gateway serves this client: "off" costs each ADD without agent the start of gRPC. */
@@ -61,14 +62,29 @@ interface Ways {
 async function ask(endpoint: string, ways: Ways, deadline: Deadline): Promise<EndpointStatus> {
   const { token, failure } = await loginToken(endpoint, ways.login, deadline);
   if (failure !== undefined) return { endpoint, reachable: false, reason: failure };
-  const first = await ways.grpc.send(endpoint, 'status', {}, token, deadline);
-  if (first.failure !== undefined) return { endpoint, reachable: false, reason: first.failure.reason };
+  const forRoot = await ways.grpc.send(endpoint, 'status', {}, token, deadline);
   const start = performance.now();
-  await ways.grpc.send(endpoint, 'status', {}, token, deadline);
+  const read = await ways.grpc.request(endpoint, 'KV', 'range', rangeRequest({ key: formatKey }), token, deadline);
   const latency = performance.now() - start;
+  if (read.failure !== undefined) return { endpoint, reachable: false, reason: read.failure.reason };
   const gateway = await gatewayState(ways.http, endpoint, token, deadline);
-  const quota = gateway.quota ?? (await quotaFromMetrics(ways.http, endpoint, deadline));
-  return { endpoint, reachable: true, health: { ...health(first.answer), latency, quota, gateway: gateway.state } };
+  const known = forRoot.failure === undefined ? status(forRoot.answer) : unknown;
+  const figures = await metrics(ways.http, endpoint, deadline);
+  return {
+    endpoint,
+    reachable: true,
+    health: {
+      version: known.version ?? (await publicVersion(ways.http, endpoint, deadline)),
+      latency,
+      dbSize: known.dbSize ?? figures('etcd_mvcc_db_total_size_in_bytes'),
+      dbSizeInUse: known.dbSizeInUse ?? figures('etcd_mvcc_db_total_size_in_use_in_bytes'),
+      quota: gateway.quota ?? figures('etcd_server_quota_backend_bytes'),
+      alarms: known.alarms,
+      leader: known.leader,
+      ...standing(read.answer),
+      gateway: gateway.state,
+    },
+  };
 }
 
 async function loginToken(endpoint: string, login: Login, deadline: Deadline) {
@@ -79,18 +95,29 @@ async function loginToken(endpoint: string, login: Login, deadline: Deadline) {
   return { token, failure: failure?.reason };
 }
 
-function health(answer: Message): Omit<EndpointHealth, 'latency' | 'quota' | 'gateway'> {
-  const header = message(answer.header);
+type ForRoot = Pick<EndpointHealth, 'version' | 'dbSize' | 'dbSizeInUse' | 'alarms' | 'leader'>;
+
+const unknown: ForRoot = {
+  version: undefined,
+  dbSize: undefined,
+  dbSizeInUse: undefined,
+  alarms: undefined,
+  leader: undefined,
+};
+
+function status(answer: Message): ForRoot {
   return {
     version: String(answer.version),
     dbSize: integer(answer.dbSize),
     dbSizeInUse: integer(answer.dbSizeInUse),
     alarms: list(answer.errors).map(String),
-    memberId: String(header.member_id),
     leader: String(answer.leader),
-    raftTerm: integer(answer.raftTerm),
-    revision: headerRevision(answer),
   };
+}
+
+function standing(answer: Message): Pick<EndpointHealth, 'memberId' | 'raftTerm' | 'revision'> {
+  const header = message(answer.header);
+  return { memberId: String(header.member_id), raftTerm: integer(header.raft_term), revision: headerRevision(answer) };
 }
 
 async function gatewayState(http: Transport, endpoint: string, token: string | undefined, deadline: Deadline) {
@@ -102,15 +129,21 @@ async function gatewayState(http: Transport, endpoint: string, token: string | u
   return { state: 'on' as const, quota: quota > 0 ? quota : undefined };
 }
 
-/** The metrics page has the quota in every version, unless it is served on a port of its own. */
-async function quotaFromMetrics(
+/** The metrics page is for everyone, in every version, unless it is served on a port of its own. */
+async function metrics(
   http: HttpTransport,
   endpoint: string,
   deadline: Deadline,
-): Promise<number | undefined> {
+): Promise<(name: string) => number | undefined> {
   const page = await http.page(endpoint, '/metrics', deadline);
-  const bytes = Number(page?.match(/^etcd_server_quota_backend_bytes (\S+)$/m)?.[1]);
-  return Number.isSafeInteger(bytes) && bytes > 0 ? bytes : undefined;
+  return name => {
+    const figure = page?.match(new RegExp(`^${name} (\\S+)$`, 'm'))?.[1];
+    return figure === undefined || !Number.isSafeInteger(Number(figure)) ? undefined : Number(figure);
+  };
+}
+
+async function publicVersion(http: HttpTransport, endpoint: string, deadline: Deadline): Promise<string | undefined> {
+  return (await http.page(endpoint, '/version', deadline))?.match(/"etcdserver":"([\w.+-]{1,40})"/)?.[1];
 }
 
 export interface History {
@@ -152,14 +185,17 @@ async function compaction(
   if (opened.failure !== undefined) return undefined;
   const { stream } = opened;
   const timer = setTimeout(() => stream.cancel(), deadline.left());
+  let revision = 0;
   try {
     stream.write({
       create_request: { key: encode(formatKey), range_end: encode(afterPrefix(`${formatKey}/`)), start_revision: '1' },
     });
     for await (const raw of stream) {
       const answer = message(raw);
+      // The answer that names the compaction leaves out the store's revision; the one before it has it.
+      if (answer.created === true) revision = headerRevision(answer);
       const oldest = integer(answer.compact_revision);
-      if (oldest > 0) return { revision: headerRevision(answer), oldest };
+      if (oldest > 0) return { revision: Math.max(revision, oldest), oldest };
       if (answer.canceled === true) return undefined;
     }
   } catch {

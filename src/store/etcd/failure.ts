@@ -131,7 +131,8 @@ const systemReasons: Readonly<Record<string, string>> = {
   CERT_NOT_YET_VALID: 'certificate is not valid yet (or the clock here is wrong)',
   ERR_TLS_CERT_ALTNAME_INVALID: 'certificate does not name this host or address',
   ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED: 'it asks for a client certificate',
-  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: 'it refuses our client certificate',
+  ERR_SSL_SSLV3_ALERT_BAD_CERTIFICATE: 'it refuses our client certificate, or asks for one',
+  'ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE': 'it refuses our client certificate, or asks for one',
   ERR_SSL_TLSV1_ALERT_UNKNOWN_CA: 'it does not know the CA of our client certificate',
 };
 
