@@ -1,0 +1,145 @@
+// `npm run bench`: the figures of docs/performance.md, each a ratio measured in one run. `--only NAME` picks one.
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { openEmbedded } from '../src/store/embedded/embedded.ts';
+import { openGrpc } from '../src/store/etcd/grpc.ts';
+import type { Kv } from '../src/store/kv.ts';
+import { type EtcdCluster, engines, startEtcd } from '../test/helpers/etcd.ts';
+import { executable } from '../test/helpers/executable.ts';
+import { makeEmptyExecutable } from './floor.ts';
+import { compare, peakMemory, type Timing } from './measure.ts';
+import { add, addAndDelete, empty, fill, fillHostLocal, hostLocal, type Network, network } from './networks.ts';
+import { Report } from './report.ts';
+import { roundTrips } from './round-trips.ts';
+
+const { values } = parseArgs({
+  options: {
+    only: { type: 'string' },
+    runs: { type: 'string', default: '60' },
+    records: { type: 'string', default: '1000000' },
+  },
+});
+const runs = Number(values.runs);
+const records = Number(values.records);
+const folder = mkdtempSync(join(tmpdir(), 'kube-ipam-bench-'));
+const floor = empty(makeEmptyExecutable(join(folder, 'floor')));
+const report = new Report();
+
+function tell({ name, median, p90, ratio }: Timing): string {
+  return `${name}: median ${median.toFixed(1)} ms, p90 ${p90.toFixed(1)} ms, ${ratio.toFixed(2)} × empty`;
+}
+
+function judge(what: string, ratio: number, goal: number): void {
+  report.add({ what, goal: `<= ${goal}`, measured: ratio.toFixed(2), met: ratio <= goal });
+}
+
+async function embedded(): Promise<void> {
+  for (const taken of [0, 50_000]) {
+    const net = network(`embedded-${taken}`, folder, '10.64.0.0/16');
+    if (taken > 0) {
+      await using kv = await openEmbedded(net.config.store.dataDir);
+      await fill(kv, net, '10.64.0.2', taken);
+    }
+    const peer = join(folder, `host-local-${taken}`);
+    fillHostLocal(peer, '10.64.0.2', taken);
+    const subjects = [floor, add('embedded', executable, net), hostLocal('host-local', peer, '10.64.0.0/16')];
+    const timings = await compare(subjects, runs);
+    judge(`ADD embedded ÷ empty executable, ${taken} taken`, timings[1]!.ratio, 1.6);
+    for (const timing of timings) report.note(`${taken} taken: ${tell(timing)}`);
+  }
+}
+
+function etcdNetwork(cluster: EtcdCluster, name: string, subnet: string): Network {
+  const { endpoints, caFile } = cluster.target();
+  // A certificate without a common name: one with would make etcd refuse its gateway.
+  const { cert: certFile, key: keyFile } = cluster.certificates?.namelessClient ?? {};
+  const files = {
+    ...(caFile && { etcdTrustedCAFile: caFile }),
+    ...(certFile && keyFile && { etcdCertFile: certFile, etcdKeyFile: keyFile }),
+  };
+  return network(name, folder, subnet, { etcdURL: endpoints.join(','), ...files });
+}
+
+async function single(cluster: EtcdCluster, secure: EtcdCluster): Promise<void> {
+  const plain = etcdNetwork(cluster, 'single', '10.65.0.0/16');
+  const tls = etcdNetwork(secure, 'single-tls', '10.65.0.0/16');
+  const subjects = [floor, add('etcd', executable, plain), add('etcd over TLS', executable, tls)];
+  const timings = await compare(subjects, runs);
+  judge('ADD etcd (gateway, no agent) ÷ empty executable', timings[1]!.ratio, 1.7);
+  judge('the same over TLS with client certificates', timings[2]!.ratio, 2.4);
+  for (const timing of timings) report.note(tell(timing));
+  const memory = subjects.map(subject => `${subject.name} ${peakMemory(subject).toFixed(0)} MiB`);
+  report.add({
+    what: 'peak memory of one ADD (resident, file pages of the executable included)',
+    goal: 'reported',
+    measured: memory.join(', '),
+  });
+}
+
+async function crowd(cluster: EtcdCluster): Promise<void> {
+  const net = etcdNetwork(cluster, 'crowd', '10.66.0.0/16');
+  for (const [count, repeats] of [
+    [20, 15],
+    [100, 7],
+  ] as const) {
+    const timings = await compare([floor, add('etcd', executable, net)], repeats, count);
+    judge(`${count} ADDs at once, etcd ÷ ${count} empty executables at once`, timings[1]!.ratio, 2.0);
+    report.note(`${count} at once: ${timings.map(({ name, median }) => `${name} ${median.toFixed(0)} ms`).join(', ')}`);
+  }
+}
+
+async function filled(cluster: EtcdCluster, kv: Kv): Promise<void> {
+  const bare = etcdNetwork(cluster, 'bare', '10.67.0.0/16');
+  const full = etcdNetwork(cluster, 'filled', '10.68.0.0/16');
+  await fill(kv, full, '10.68.0.2', 60_000);
+  const [at0, at60000] = await compare([add('at 0', executable, bare), add('at 60000', executable, full)], runs);
+  judge('ADD at 60 000 taken ÷ ADD at 0, one /16, etcd', at60000!.ratio, 1.15);
+  report.note(`at 0 taken: ${at0!.median.toFixed(1)} ms; at 60 000: ${at60000!.median.toFixed(1)} ms`);
+  await lastFree(cluster, kv, bare);
+  await fill(kv, etcdNetwork(cluster, 'bulk', '10.128.0.0/9'), '10.128.0.2', records);
+  const small = await compare(
+    [add('at 0', executable, bare), add('among all', executable, etcdNetwork(cluster, 'among', '10.70.0.0/16'))],
+    runs,
+  );
+  // The store holds the records for both; the comparison with an empty store is that of the two medians.
+  judge(`ADD with ${records} records in the store ÷ ADD before`, small[1]!.median / at0!.median, 1.15);
+  report.note(`with ${records} records in the store: ${small[1]!.median.toFixed(1)} ms`);
+}
+
+/** Every address but one is taken; it is given out, given back, and given out again: no window behind the cursor shows it. */
+async function lastFree(cluster: EtcdCluster, kv: Kv, bare: Network): Promise<void> {
+  const net = etcdNetwork(cluster, 'last', '10.69.0.0/16');
+  await fill(kv, net, '10.69.0.2', 65_532);
+  const subjects = [add('at 0', executable, bare), addAndDelete('last free', executable, net)];
+  const timings = await compare(subjects, runs);
+  judge('last free address of a /16 ÷ ADD at 0', timings[1]!.ratio, 1.6);
+}
+
+async function etcd(): Promise<void> {
+  const engine = engines()[0];
+  if (engine === undefined) throw new Error('no etcd was found: npm run setup bench');
+  const flags = ['--quota-backend-bytes', String(8 * 2 ** 30), '--auto-compaction-retention', '1h'];
+  await using cluster = await startEtcd(engine, { flags, durable: true });
+  await using secure = await startEtcd(engine, { tls: { verifyClients: true }, durable: true });
+  await using kv = openGrpc(cluster.target());
+  if (wanted('single')) await single(cluster, secure);
+  if (wanted('crowd')) await crowd(cluster);
+  if (wanted('trips'))
+    for (const figure of await roundTrips(cluster, executable, etcdNetwork(cluster, 'trips', '10.71.0.0/16')))
+      report.add(figure);
+  if (wanted('filled')) await filled(cluster, kv);
+  if (values.only === undefined) report.write(`etcd ${engine.version}`);
+}
+
+function wanted(part: string): boolean {
+  return values.only === undefined || values.only === part;
+}
+
+try {
+  if (wanted('embedded')) await embedded();
+  if (values.only !== 'embedded') await etcd();
+} finally {
+  rmSync(folder, { recursive: true, force: true });
+}
