@@ -166,7 +166,8 @@ export class Machine implements AsyncDisposable {
       if (performance.now() - started > 5_000) this.#first.kill('SIGKILL');
       await sleep(10);
     }
-    for (const tree of ['', ...readdirSync('/sys/fs/cgroup')]) removeGroups(join('/sys/fs/cgroup', tree, this.cgroup));
+    const trees = existsSync('/sys/fs/cgroup') ? ['', ...readdirSync('/sys/fs/cgroup')] : [];
+    for (const tree of trees) removeGroups(join('/sys/fs/cgroup', tree, this.cgroup));
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 
