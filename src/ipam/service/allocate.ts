@@ -102,6 +102,7 @@ class Attempt {
       while (performance.now() - seen.at < cursorAge) {
         this.#refuseWithdrawn(seen);
         const choices = await this.#choose(looks, owned);
+        if (choices === undefined) break;
         const seenQueries = this.#looker.seenQueries();
         const result = await kv.commit(
           { ...this.#commit(seen, choices, owned), otherwise: [...seenQueries, ...lookQueries] },
@@ -122,12 +123,13 @@ class Attempt {
   #refuseWithdrawn(seen: Seen): void {
     const fence = seen.fence?.revision ?? 0;
     this.#fence ??= fence;
-    // Our own repeated commit moves the fence too, but then the attachment is there.
-    if (fence === this.#fence || seen.attachment !== undefined) return;
+    // One that ran out withdraws nothing. Our own repeated commit moves it too, but then the attachment is there.
+    if (fence <= this.#fence || seen.attachment !== undefined) return;
     throw new FailureError(code.tryAgain, 'a DEL of this container came while its ADD was under way; nothing is held');
   }
 
-  async #choose(looks: readonly SetLook[], owned: readonly Entry[]): Promise<Choice[]> {
+  /** One choice for each set; undefined when something was freed on the way and all must be read again. */
+  async #choose(looks: readonly SetLook[], owned: readonly Entry[]): Promise<Choice[] | undefined> {
     const left = owned.map(entry => ({ entry, owner: parseOwner(entry.value) }));
     const mine = left.filter(({ owner }) => namesAttachment(owner, this.#owner.id));
     this.#tries++;
@@ -135,7 +137,9 @@ class Attempt {
     for (const [i, plan] of this.#plans.entries()) {
       const at = mine.findIndex(({ entry }) => fits(plan, this.#config, ipOfKey(entry.key)!));
       const kept = at < 0 ? undefined : mine.splice(at, 1)[0];
-      choices.push(kept ? this.#keep(kept) : await this.#take(plan, looks[i]!));
+      const choice = kept ? this.#keep(kept) : await this.#take(plan, looks[i]!);
+      if (choice === undefined) return undefined;
+      choices.push(choice);
     }
     return choices;
   }
@@ -145,38 +149,39 @@ class Attempt {
     return { ip, current: entry, value: renewOwner(owner, this.#owner), movesCursor: false };
   }
 
-  async #take(plan: SetPlan, look: SetLook): Promise<Choice> {
+  async #take(plan: SetPlan, look: SetLook): Promise<Choice | undefined> {
     const value = renderDynamic(this.#owner, this.#around.now());
     if (plan.requested !== undefined) {
-      const current = look.record && this.#takeOver(plan.requested, look.record);
+      const current = look.record;
+      if (current !== undefined && !(await this.#mayTakeOver(plan.requested, current))) return undefined;
       return { ip: plan.requested, ...(current && { current }), value, movesCursor: true };
     }
     // The first try goes round robin; from the second on others are there too, and chance keeps us apart.
     const scatter = this.#tries > 1;
     const { free } = look;
-    const ip = free[scatter ? Math.floor(Math.random() * free.length) : 0] ?? (await this.#findAnywhere(plan, scatter));
-    return { ip, value, movesCursor: true };
+    const next = free[scatter ? Math.floor(Math.random() * free.length) : 0];
+    const ip = next ?? (await findFree(this.#around, plan.ring, scatter));
+    if (ip !== undefined) return { ip, value, movesCursor: true };
+    if (await this.#freeEarlierBoots()) return undefined;
+    throw await exhaustedError(this.#around, this.#config.network, plan.ring);
   }
 
-  #takeOver(ip: Ip, record: Entry): Entry {
+  /** Whether the requested address is held for us; false when its holder did not outlive a reboot and was freed. */
+  async #mayTakeOver(ip: Ip, record: Entry): Promise<boolean> {
     const holder = parseOwner(record.value);
-    if (holdIsFor(holder, this.#owner)) return record;
+    if (holdIsFor(holder, this.#owner)) return true;
+    if (await this.#freeEarlierBoots()) return false;
     throw new FailureError(
       code.tryAgain,
       `requested address ${formatIp(ip)} of network ${this.#config.network} is held by ${describeOwner(holder)}; see "kube-ipam show ${formatIp(ip)}"`,
     );
   }
 
-  async #findAnywhere(plan: SetPlan, scatter: boolean): Promise<Ip> {
-    const found = await findFree(this.#around, plan.ring, scatter);
-    if (found !== undefined) return found;
-    if (!this.#oldBootsFreed) {
-      this.#oldBootsFreed = true;
-      await freeEarlierBoots(this.#around, this.#owner.id.node);
-      const freed = await findFree(this.#around, plan.ring, scatter);
-      if (freed !== undefined) return freed;
-    }
-    throw await exhaustedError(this.#around, this.#config.network, plan.ring);
+  /** Once an ADD; true when something was freed. */
+  async #freeEarlierBoots(): Promise<boolean> {
+    if (this.#oldBootsFreed) return false;
+    this.#oldBootsFreed = true;
+    return (await freeEarlierBoots(this.#around, this.#owner.id.node, this.#owner.cluster)) > 0;
   }
 
   #commit(seen: Seen, choices: readonly Choice[], owned: readonly Entry[]) {

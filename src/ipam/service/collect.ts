@@ -2,7 +2,7 @@
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import type { AccessConfig } from '../config.ts';
 import type { Surroundings } from '../ports.ts';
-import { type HeldAttachment, readAttachments, releaseRead } from './release.ts';
+import { type HeldAttachment, type Owned, readAttachments, releaseRead } from './release.ts';
 
 /** A pair that the runtime still knows. */
 export interface ValidAttachment {
@@ -27,7 +27,7 @@ export async function collect(
   const failures: string[] = [];
   let freed = 0;
   for (const held of stale) {
-    if (!isOurs(around, config, held)) continue;
+    if (!mayFree(around, config, held)) continue;
     try {
       if (await releaseRead(around, held)) freed++;
     } catch (error) {
@@ -41,9 +41,10 @@ export async function collect(
   );
 }
 
-/** In the embedded store everything is this machine's; in etcd the record must say so. */
-function isOurs(around: Surroundings, config: AccessConfig, held: HeldAttachment): boolean {
+/** In the embedded store everything is this machine's; in etcd the record must name machine and cluster. */
+function mayFree(around: Surroundings, config: AccessConfig, held: HeldAttachment): boolean {
   if (config.store.kind === 'embedded') return true;
   const { machine } = around.machine;
-  return machine !== '' && held.owned.length > 0 && held.owned.every(({ owner }) => owner.machine === machine);
+  const isOurs = ({ owner }: Owned) => owner.machine === machine && owner.cluster === config.cluster;
+  return machine !== '' && held.owned.length > 0 && held.owned.every(isOurs);
 }

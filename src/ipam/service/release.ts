@@ -16,6 +16,7 @@ import {
 import { namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 import { renderHold } from '../records.ts';
+import { ipOfKey } from './look.ts';
 import { asRead, fence } from './writes.ts';
 
 export interface ReleaseOptions {
@@ -24,7 +25,7 @@ export interface ReleaseOptions {
 }
 
 /** A record that names the attachment in question. */
-interface Owned {
+export interface Owned {
   readonly entry: Entry;
   readonly owner: OwnerRecord;
 }
@@ -63,9 +64,10 @@ async function releaseOnce(around: Surroundings, id: AttachmentId, options: Rele
     const addresses = parseAttachment(attachment?.value ?? '{}');
     const swift = tries === 1 && options.cooldown === 0 && attachment !== undefined;
     const owned = swift ? presumed(around, attachment, addresses) : await readOwned(around, id, addresses);
-    if (await commitRelease(around, id, { attachment, owned }, { ...options, doubted })) {
-      if (doubted) doubts.clear(id);
-      return addresses;
+    const outcome = await commitRelease(around, id, { attachment, owned }, { ...options, doubted });
+    if (outcome !== 'lost') {
+      if (doubted && outcome === 'done') doubts.clear(id);
+      return owned.flatMap(({ entry }) => ipOfKey(entry.key) ?? []);
     }
     if (deadline.passed) throw new UnreachableError('others changed the same records until the time was over');
   }
@@ -94,16 +96,22 @@ interface CommitOptions extends ReleaseOptions {
   readonly doubted: boolean;
 }
 
-/** False when something changed since it was read, and nothing was done. */
-async function commitRelease(around: Surroundings, id: AttachmentId, held: Held, options: CommitOptions) {
+/** `lost`: something changed since it was read, and nothing was done. `bare`: released, but without hold and fence. */
+async function commitRelease(
+  around: Surroundings,
+  id: AttachmentId,
+  held: Held,
+  options: CommitOptions,
+): Promise<'done' | 'bare' | 'lost'> {
   try {
-    return await tryRelease(around, id, held, options);
+    return (await tryRelease(around, id, held, options)) ? 'done' : 'lost';
   } catch (error) {
     // etcd out of space still takes deletes: giving back must work then, with neither hold nor fence.
     const puts = options.cooldown > 0 || options.doubted;
     if (!(error instanceof OutOfSpaceError) || !puts) throw error;
     around.log.warn('released without hold or fence: the store is out of space');
-    return tryRelease(around, id, held, { ...options, cooldown: 0, doubted: false });
+    const bare = await tryRelease(around, id, held, { ...options, cooldown: 0, doubted: false });
+    return bare ? 'bare' : 'lost';
   }
 }
 
@@ -156,16 +164,21 @@ export async function releaseRead(around: Surroundings, held: HeldAttachment): P
   return tryRelease(around, held.id, held, { cooldown: 0, doubted: false });
 }
 
-/** Frees what this node and machine wrote in an earlier boot: no network namespace outlives one. The addresses freed. */
-export async function freeEarlierBoots(around: Surroundings, node: string): Promise<number> {
+/** What this node and machine wrote in an earlier boot: no network namespace outlives one. */
+export async function readEarlierBoots(around: Surroundings, node: string): Promise<HeldAttachment[]> {
   const { machine, boot } = around.machine;
-  if (machine === '' || boot === '') return 0;
+  if (machine === '' || boot === '') return [];
+  const all = await readAttachments(around, around.keys.attachments(node));
+  const isEarlier = ({ owner }: Owned) => owner.machine === machine && ![boot, ''].includes(owner.boot);
+  return all.filter(({ owned }) => owned.length > 0 && owned.every(isEarlier));
+}
+
+/** Frees what earlier boots left. The number of addresses freed. */
+export async function freeEarlierBoots(around: Surroundings, node: string): Promise<number> {
   let freed = 0;
-  for (const held of await readAttachments(around, around.keys.attachments(node))) {
-    const earlier = held.owned.filter(({ owner }) => owner.machine === machine && ![boot, ''].includes(owner.boot));
-    if (earlier.length === 0 || earlier.length < held.owned.length) continue;
+  for (const held of await readEarlierBoots(around, node)) {
     if (await releaseRead(around, held)) {
-      freed += earlier.length;
+      freed += held.owned.length;
       around.log.info('freed after reboot', { containerID: held.id.containerID, ifname: held.id.ifname });
     }
   }
