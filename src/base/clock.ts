@@ -49,3 +49,22 @@ export function backoff(tries: number, first: number, most: number): number {
   const full = Math.min(most, first * 2 ** (tries - 1));
   return full / 2 + (Math.random() * full) / 2;
 }
+
+/** A deadline for work of any length that must go on: it passes when nothing renewed it for `ms` milliseconds. */
+export interface RenewableDeadline extends Deadline {
+  renew(): void;
+}
+
+export function renewableDeadline(ms: number): RenewableDeadline {
+  let current = deadlineIn(ms);
+  return {
+    left: () => current.left(),
+    get passed() {
+      return current.passed;
+    },
+    within: limit => current.within(limit),
+    renew: () => {
+      current = deadlineIn(ms);
+    },
+  };
+}

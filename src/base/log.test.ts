@@ -1,7 +1,6 @@
 // The log: one JSON line an event, many writers, one old file kept, and no fault of the file stops the work.
 import { spawn, spawnSync } from 'node:child_process';
 import {
-  chmodSync,
   existsSync,
   mkdirSync,
   mkdtempSync,

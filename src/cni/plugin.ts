@@ -53,7 +53,7 @@ export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
   let version: Version = newestVersion;
   try {
     const env = readEnv(io.env);
-    const bytes = io.readStdin();
+    const bytes = readConf(io);
     if (env.command === 'VERSION') {
       io.writeStdout(versionAnswer(bytes));
       return 0;
@@ -67,6 +67,14 @@ export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
     if (error instanceof Error && error.name === 'GatewayOffError' && io.openGrpc === undefined) return 'asset';
     io.writeStdout(renderError(version, asFailure(error)));
     return 1;
+  }
+}
+
+function readConf(io: PluginIo): Buffer {
+  try {
+    return io.readStdin();
+  } catch (error) {
+    throw new FailureError(code.io, `the network configuration cannot be read from stdin: ${messageOf(error)}`);
   }
 }
 
@@ -191,6 +199,7 @@ async function status(_env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGr
   const config = readNetworkConfig(conf, version);
   const deadline = deadlineSinceStart(Math.min(config.timeout, statusTimeout));
   try {
+    refuseUnsupported(config, noArgs);
     checkFiles(config);
     if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, openGrpc);
   } catch (error) {
@@ -204,6 +213,9 @@ async function statusOfStore(config: NetworkConfig, deadline: Deadline, openGrpc
   const around = await openSurroundings(config, deadline, openGrpc);
   if (config.status === 'full') await ready(around, config, nodeOf(config));
 }
+
+/** STATUS speaks for no pod: only what would refuse every ADD counts. */
+const noArgs: CniArgs = { ip: undefined, pod: undefined };
 
 /** What another node would not have too: files that root must be able to read, the folder it must be able to write. */
 function checkFiles({ store, resolvConf }: NetworkConfig): void {

@@ -12,9 +12,13 @@ export interface Ring {
   readonly ranges: RangeSet;
 }
 
-/** The ring of a set: its ranges less gateways, excluded addresses and fixed spans. */
-export function ringOf(set: RangeSet, exclude: readonly Span[]): Ring {
-  const holes = [...exclude, ...set.flatMap(({ gateway, fixed }) => [spanOf(gateway), ...(fixed ? [fixed] : [])])];
+/**
+ * The ring of a set: its ranges less gateways, excluded addresses and fixed spans. Those of every set of the network
+ * count: two sets may share a subnet, and then the gateway of one may lie among the addresses of the other.
+ */
+export function ringOf(set: RangeSet, sets: readonly RangeSet[], exclude: readonly Span[]): Ring {
+  const ranges = sets.flat();
+  const holes = [...exclude, ...ranges.flatMap(({ gateway, fixed }) => [spanOf(gateway), ...(fixed ? [fixed] : [])])];
   const spans = set.flatMap(range => subtractSpans(range, holes));
   return Object.freeze({ family: set[0]!.family, spans, size: totalSize(spans), ranges: set });
 }

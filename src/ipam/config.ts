@@ -1,5 +1,5 @@
 // Reads the `ipam` part of a network configuration (docs/reference.md lists every key) and reports all its problems at once.
-import { durationRule, parseDuration, parsePositiveDuration } from '../base/duration.ts';
+import { deadlineRule, durationRule, parseDeadline, parseDuration } from '../base/duration.ts';
 import { code, FailureError } from '../base/errors.ts';
 import { type LogTarget, logLevels } from '../base/log.ts';
 import { isObject, Problems, Section } from '../base/section.ts';
@@ -64,7 +64,7 @@ export function readNetworkConfig(conf: Readonly<Record<string, unknown>>, cniVe
     status: ipam.parsed('status', oneOf(['full', 'local'] as const), 'must be "full" or "local"') ?? 'full',
     requested: readRequested(root),
     podKeys: readPodKeys(ipam),
-    unsupportedKeys: readUnsupportedKeys(ipam),
+    unsupportedKeys: readUnsupportedKeys(root, ipam),
   };
   throwProblems(access.network, problems);
   return Object.freeze(config);
@@ -95,19 +95,22 @@ function ipamSection(root: Section): Section {
 
 function readAccess(root: Section, ipam: Section, tuningProblems = root.problems): AccessConfig {
   const tuning = ipam.reporting(tuningProblems);
-  const name = (key: string) =>
-    ipam.parsed(key, asName, 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"');
-  const dataDir = ipam.parsed('dataDir', asAbsolutePath, 'must be an absolute path') ?? defaults.dataDir;
+  const name = (key: string, section = ipam) =>
+    section.parsed(key, asName, 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"');
+  // With etcd the folder holds this node's state only, and an ADD with a bad one has left none.
+  const place = ipam.has('etcdConfig') ? tuning : ipam;
+  const dataDir = place.parsed('dataDir', asAbsolutePath, 'must be an absolute path') ?? defaults.dataDir;
   return {
     network: root.text('name') ?? '',
     space: name('addressSpace') ?? defaults.space,
-    cluster: name('cluster') ?? defaults.cluster,
+    cluster: name('cluster', tuning) ?? defaults.cluster,
     nodeName: name('nodeName'),
-    store: readStoreTarget(ipam, dataDir),
-    cooldown: Math.ceil((tuning.parsed('cooldown', parseDuration, durationRule) ?? 0) / 1000),
-    timeout: tuning.parsed('timeout', parsePositiveDuration, `${durationRule}, above 0`) ?? defaults.timeout,
+    store: readStoreTarget(ipam, dataDir, tuningProblems),
+    cooldown: Math.ceil((tuning.parsed('cooldown', asCooldown, `${durationRule}, at most a year`) ?? 0) / 1000),
+    timeout: tuning.parsed('timeout', parseDeadline, deadlineRule) ?? defaults.timeout,
     log: {
-      file: tuning.parsed('logFile', asAbsolutePath, 'must be an absolute path') ?? defaults.logFile,
+      file:
+        tuning.parsed('logFile', asLogFile, 'must be an absolute path, and not standard output') ?? defaults.logFile,
       level: tuning.parsed('logLevel', oneOf(logLevels), `must be one of ${logLevels.join(', ')}`) ?? 'info',
       maxSize: tuning.parsed('logMaxSize', asSize, 'must be a number of bytes, or "20MB"') ?? defaults.logMaxSize,
     },
@@ -120,6 +123,17 @@ function asName(value: unknown): string | undefined {
 
 function asAbsolutePath(value: unknown): string | undefined {
   return typeof value === 'string' && value.startsWith('/') && !value.includes('\0') ? value : undefined;
+}
+
+/** Standard output belongs to the runtime: one byte of a log in it spoils the result. */
+function asLogFile(value: unknown): string | undefined {
+  const path = asAbsolutePath(value);
+  return path !== undefined && /^\/+(dev\/+(stdout|fd\/+1)|proc\/+[^/]+\/+fd\/+1)$/.test(path) ? undefined : path;
+}
+
+function asCooldown(value: unknown): number | undefined {
+  const ms = parseDuration(value);
+  return ms !== undefined && ms <= 366 * 86_400_000 ? ms : undefined;
 }
 
 function asSize(value: unknown): number | undefined {
@@ -138,7 +152,7 @@ const rangeKeys = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 
 
 /** runtimeConfig.ipRanges first, then the range written directly in `ipam`, then `ranges` (as host-local merges them). */
 function readSets(root: Section, ipam: Section, cniVersion: string): RangeSet[] {
-  const direct = rangeKeys.some(key => ipam.has(key)) ? [[ipam]] : [];
+  const direct = rangeKeys.some(key => ipam.has(key) && ipam.get(key) !== '') ? [[ipam]] : [];
   const written = [
     ...(root.section('runtimeConfig')?.sectionLists('ipRanges') ?? []),
     ...direct,
@@ -148,18 +162,22 @@ function readSets(root: Section, ipam: Section, cniVersion: string): RangeSet[] 
     // `ipam.name` is a key of its own that old configurations carry; it names no range.
     const read = sections.map(section => ({
       path: section.path,
-      range: section === ipam ? readRange(ipam, undefined) : readRange(section),
+      range: readRange(section, section === ipam ? undefined : section.filledText('name')),
     }));
     const good = read.filter(({ range }) => range !== undefined);
     return { ranges: Object.freeze(good.map(({ range }) => range!)), paths: good.map(({ path }) => path) };
   });
-  if (written.length === 0 && !ipam.has('ranges'))
+  if (written.length === 0 && isEmpty(ipam.get('ranges')))
     ipam.wrong('subnet', 'no range is configured: give subnet, or ranges');
   const usable = placed.filter(({ ranges }) => ranges.length > 0);
   checkSets(usable, ipam.problems);
   const sets = usable.map(({ ranges }) => ranges);
   checkSetCount(sets, ipam, cniVersion);
   return sets;
+}
+
+function isEmpty(list: unknown): boolean {
+  return list === undefined || (Array.isArray(list) && list.length === 0);
 }
 
 function checkSetCount(sets: readonly RangeSet[], ipam: Section, cniVersion: string): void {
@@ -207,8 +225,10 @@ function readPodKeys(ipam: Section): string[] {
 }
 
 /** Keys whose meaning this version does not have: to ignore one would hand out an address that was not meant. */
-function readUnsupportedKeys(ipam: Section): string[] {
-  const sections = [ipam, ...ipam.reporting(new Problems()).sectionLists('ranges').flat()];
+function readUnsupportedKeys(root: Section, ipam: Section): string[] {
+  const quiet = new Problems();
+  const added = root.reporting(quiet).section('runtimeConfig')?.sectionLists('ipRanges') ?? [];
+  const sections = [ipam, ...added.flat(), ...ipam.reporting(quiet).sectionLists('ranges').flat()];
   return sections.flatMap(section =>
     ['namespaces', 'nodes', 'pods', 'nodeCIDR', 'policy']
       .filter(key => section.has(key) && section.get(key) !== false)

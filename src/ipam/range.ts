@@ -19,7 +19,7 @@ export type RangeSet = readonly Range[];
 export const mostSets = 32;
 
 /** Reads one range; undefined, with at least one problem noted, when it cannot be used. */
-export function readRange(section: Section, name = section.filledText('name')): Range | undefined {
+export function readRange(section: Section, name: string | undefined): Range | undefined {
   const before = section.problems.lines.length;
   const subnet = readSubnet(section);
   if (subnet === undefined) return undefined;
@@ -66,9 +66,8 @@ function readAddressIn(section: Section, key: string, subnet: Cidr): Ip | undefi
 }
 
 function readFixedSpan(section: Section, start: Ip | undefined, end: Ip | undefined): Span | undefined {
-  if (section.has('fixedStart') !== section.has('fixedEnd')) {
-    return section.wrong(section.has('fixedStart') ? 'fixedStart' : 'fixedEnd', 'needs both fixedStart and fixedEnd');
-  }
+  const given = ['fixedStart', 'fixedEnd'].filter(key => section.has(key) && section.get(key) !== '');
+  if (given.length === 1) return section.wrong(given[0]!, 'needs both fixedStart and fixedEnd');
   if (start === undefined || end === undefined) return undefined;
   if (start.value > end.value) return section.wrong('fixedStart', 'lies behind fixedEnd');
   return { family: start.family, first: start.value, last: end.value };

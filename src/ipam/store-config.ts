@@ -1,11 +1,12 @@
 // Where the addresses are kept: etcd when `etcdConfig` is given, else the embedded store.
-import { durationRule, parsePositiveDuration } from '../base/duration.ts';
-import type { Section } from '../base/section.ts';
+import { deadlineRule, parseDeadline } from '../base/duration.ts';
+import type { Problems, Section } from '../base/section.ts';
 import type { EtcdTarget, StoreTarget } from '../store/target.ts';
 
-export function readStoreTarget(ipam: Section, dataDir: string): StoreTarget {
+/** Problems with what only tunes the work are noted in `tuningProblems`. */
+export function readStoreTarget(ipam: Section, dataDir: string, tuningProblems: Problems): StoreTarget {
   const etcd = ipam.section('etcdConfig');
-  if (etcd !== undefined) return readEtcdTarget(etcd, dataDir);
+  if (etcd !== undefined) return readEtcdTarget(etcd, dataDir, etcd.reporting(tuningProblems));
   // An etcdConfig that cannot be read must never turn into a store of this node alone.
   return ipam.has('etcdConfig') ? etcdWithout(dataDir) : { kind: 'embedded', dataDir };
 }
@@ -14,7 +15,7 @@ function etcdWithout(dataDir: string): EtcdTarget {
   return { kind: 'etcd', endpoints: [], dialTimeout: 1000, requestTimeout: 3000, dataDir };
 }
 
-function readEtcdTarget(etcd: Section, dataDir: string): EtcdTarget {
+function readEtcdTarget(etcd: Section, dataDir: string, tuning: Section): EtcdTarget {
   const file = (key: string) => etcd.parsed(key, asPath, 'must be an absolute path') || undefined;
   const certFile = file('etcdCertFile');
   const keyFile = file('etcdKeyFile');
@@ -31,7 +32,7 @@ function readEtcdTarget(etcd: Section, dataDir: string): EtcdTarget {
       'needs both etcdUsername and etcdPasswordFile',
     );
   }
-  const duration = (key: string) => etcd.parsed(key, parsePositiveDuration, `${durationRule}, above 0`);
+  const duration = (key: string) => tuning.parsed(key, parseDeadline, deadlineRule);
   return {
     ...etcdWithout(dataDir),
     endpoints: readEndpoints(etcd),

@@ -1,11 +1,12 @@
 // STATUS: whether an ADD would be served now, asked without reserving anything.
-
+import { spanContains } from '../../net/span.ts';
 import type { AttachmentId } from '../../store/keys.ts';
 import type { NetworkConfig } from '../config.ts';
 import type { Surroundings } from '../ports.ts';
 import { exhaustedError } from './exhausted.ts';
-import { Looker } from './look.ts';
+import { ipOfKey, Looker } from './look.ts';
 import { planSets } from './plan.ts';
+import { type HeldAttachment, readEarlierBoots } from './release.ts';
 import { findFree } from './search.ts';
 
 /** Throws the error that an ADD would meet: store away, format too new, a set without a free address. */
@@ -17,8 +18,13 @@ export async function ready(around: Surroundings, config: NetworkConfig, node: s
   const looker = new Looker(around.keys, id, plans);
   const windows = looker.windows(await looker.readSeen(kv, deadline), 0);
   const looks = looker.look(windows, (await kv.read(looker.lookQueries(windows), deadline)).answers);
+  let earlier: HeldAttachment[] | undefined;
   for (const [i, { ring }] of plans.entries()) {
     if (looks[i]!.free.length > 0 || (await findFree(around, ring, false)) !== undefined) continue;
+    // What an ADD would free first: after a reboot, "full" must not keep away the ADD that makes room.
+    earlier ??= await readEarlierBoots(around, node);
+    const freeable = earlier.flatMap(({ owned }) => owned.flatMap(({ entry }) => ipOfKey(entry.key) ?? []));
+    if (freeable.some(ip => ring.spans.some(span => spanContains(span, ip)))) continue;
     throw await exhaustedError(around, config.network, ring);
   }
 }

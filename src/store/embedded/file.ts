@@ -68,8 +68,9 @@ export function openDatabase(dataDir: string): DatabaseSync {
 
 /** Sets up one connection: every commit is on disk before it is answered, and waiting for a lock is ours to do. */
 export function connect(path: string): DatabaseSync {
-  const db = new DatabaseSync(path, { timeout: 0 });
-  db.exec('PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 200;');
+  // The first look at the file waits inside SQLite: it may meet the recovery after a crash, which locks everybody out.
+  const db = new DatabaseSync(path, { timeout: 3000 });
+  db.exec('PRAGMA synchronous = FULL; PRAGMA wal_autocheckpoint = 200; PRAGMA user_version; PRAGMA busy_timeout = 0;');
   return db;
 }
 
@@ -84,7 +85,11 @@ function refuseNetworkFileSystem(dataDir: string): void {
 
 /** Fills a database under another name and links it to its own, so that whoever sees the file sees all of it. */
 function create(dataDir: string, path: string): void {
-  if (existsSync(`${path}-wal`)) throw new DamagedError(damaged(path, 'it is missing beside its write-ahead log'));
+  if (existsSync(`${path}-wal`)) {
+    // Another process may have made the file, and opened it, since we looked for it.
+    if (existsSync(path)) return;
+    throw new DamagedError(damaged(path, 'it is missing beside its write-ahead log'));
+  }
   const draft = join(dataDir, `.new-${process.pid}-${Math.random().toString(36).slice(2)}`);
   try {
     closeSync(openSync(draft, 'wx', 0o600));
