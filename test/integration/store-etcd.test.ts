@@ -382,7 +382,7 @@ describe("servers that are not etcd, behind the JSON gateway's port", () => {
   });
 });
 
-describe.each(everyWay)('etcd $version over $transport', ({ engine, open }) => {
+describe.concurrent.each(everyWay)('etcd $version over $transport', ({ engine, open }) => {
   test('out of space: an error of its own that names the cure; deletes still pass; then the cure', async () => {
     await using cluster = await startEtcd(engine, { flags: ['--quota-backend-bytes', '2000000'] });
     await using kv = open(cluster.target());
@@ -445,11 +445,20 @@ describe.each(everyWay)('etcd $version over $transport', ({ engine, open }) => {
     await using kv = open(cluster.target(login));
     for (const one of [early, kv]) expect((await one.commit(putTo('/kube-ipam/a'), soon())).won).toBe(true);
     // etcd's tokens live 1 s here, checked once a second: this one is gone, without a call that could have kept it.
-    await new Promise(resolve => setTimeout(resolve, 3500));
+    await new Promise(resolve => setTimeout(resolve, 3000));
     expect(
       (await kv.commit({ ...putTo('/kube-ipam/a'), writes: [{ put: '/kube-ipam/a', value: 'v', ttl: 60 }] }, soon()))
         .won,
     ).toBe(true);
+
+    // Each change of users or roles makes etcd refuse, once, whoever logged in before it.
+    let changing = true;
+    const changes = (async () => {
+      for (let n = 0; changing; n++) await cluster.ctl('--user', `root:${password}`, 'role', 'add', `passing-${n}`);
+    })();
+    for (let n = 0; n < 60; n++) expect((await kv.commit(putTo('/kube-ipam/a', String(n)), soon())).won).toBe(true);
+    changing = false;
+    await changes;
 
     const denied = await failure(kv.commit(putTo('/elsewhere/a'), soon()));
     expect(denied).toBeInstanceOf(RefusedError);
@@ -515,7 +524,7 @@ describe.each(everyWay)('etcd $version over $transport', ({ engine, open }) => {
   }, 60_000);
 });
 
-describe.each(all)('etcd $version', engine => {
+describe.concurrent.each(all)('etcd $version', engine => {
   test('a client whose certificate names a user is sent from the gateway to gRPC, and served there', async () => {
     await using cluster = await startEtcd(engine, { tls: { verifyClients: true, commonName: 'ipam' } });
     const { namedClient, namelessClient } = cluster.certificates!;

@@ -275,7 +275,7 @@ describe.each(subjects)('$name', subject => {
     expect(read.answers[0]!.entries.map(entry => entry.value)).toEqual(texts);
   });
 
-  test('a put with ttl goes by itself; a plain put over another of the same commit stays', async () => {
+  test.concurrent('a put with ttl goes by itself; a plain put over another of the same commit stays', async () => {
     const at = folder();
     const leased = ['goes', 'stays'].map(name => ({ put: at + name, value: 'short', ttl: 1 }));
     winner(await kv.commit({ conditions: [], writes: leased }, soon()));
@@ -293,7 +293,7 @@ describe.each(subjects)('$name', subject => {
     );
   });
 
-  test('a long ttl holds the key', async () => {
+  test.concurrent('a long ttl holds the key', async () => {
     const key = `${folder()}k`;
     winner(await kv.commit({ conditions: [{ absent: key }], writes: [{ put: key, value: 'v', ttl: 3600 }] }, soon()));
     await sleep(300);

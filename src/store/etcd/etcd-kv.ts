@@ -62,21 +62,16 @@ export class EtcdKv implements Kv {
   }
 
   async commit(commit: KeptCommit, deadline: Deadline): Promise<CommitResult> {
-    for (;;) {
+    for (let tries = 1; ; tries++) {
       const leases = await this.#grantLeases(commit.writes, deadline);
-      const writes = commit.writes.map(write => leased(write, leases));
-      const otherwise = commit.otherwise ?? [];
-      const body = commitRequest(commit.conditions, writes, otherwise);
       try {
-        const result = await this.#calls.call('txn', body, 'never', deadline, answer =>
-          commitAnswer(answer, writes, otherwise.length),
-        );
-        if (!result.won) this.#revokeLater(leases);
-        return result;
+        return await this.#commitOn(leases, commit, deadline);
       } catch (error) {
         if (!(error instanceof LeaseGoneError)) throw error;
-        if (deadline.passed || leases.size === 0)
-          throw new UnreachableError(`the lease ended before the commit (${error.message})`);
+        // A lease granted here may run out on the way, a kept one is gone for good.
+        if (deadline.passed || leases.size === 0 || tries === 3) {
+          throw new UnreachableError(`nothing was written, because the lease had run out (${error.message})`);
+        }
       }
     }
   }
@@ -140,6 +135,17 @@ export class EtcdKv implements Kv {
       answers.push(...read.answers);
     }
     return { revision: revision!, answers };
+  }
+
+  async #commitOn(leases: ReadonlyMap<number, string>, commit: KeptCommit, deadline: Deadline): Promise<CommitResult> {
+    const writes = commit.writes.map(write => leased(write, leases));
+    const otherwise = commit.otherwise ?? [];
+    const body = commitRequest(commit.conditions, writes, otherwise);
+    const result = await this.#calls.call('txn', body, 'never', deadline, answer =>
+      commitAnswer(answer, writes, otherwise.length),
+    );
+    if (!result.won) this.#revokeLater(leases);
+    return result;
   }
 
   /** One lease for each length; granted before anything is written, so that a refusal leaves nothing half done. */
