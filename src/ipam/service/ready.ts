@@ -22,7 +22,7 @@ export async function ready(around: Surroundings, config: NetworkConfig, node: s
   for (const [i, { ring }] of plans.entries()) {
     if (looks[i]!.free.length > 0 || (await findFree(around, ring, false)) !== undefined) continue;
     // What an ADD would free first: after a reboot, "full" must not keep away the ADD that makes room.
-    earlier ??= await readEarlierBoots(around, node);
+    earlier ??= await readEarlierBoots(around, node, config.cluster);
     const freeable = earlier.flatMap(({ owned }) => owned.flatMap(({ entry }) => ipOfKey(entry.key) ?? []));
     if (freeable.some(ip => ring.spans.some(span => spanContains(span, ip)))) continue;
     throw await exhaustedError(around, config.network, ring);

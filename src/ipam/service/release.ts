@@ -164,19 +164,23 @@ export async function releaseRead(around: Surroundings, held: HeldAttachment): P
   return tryRelease(around, held.id, held, { cooldown: 0, doubted: false });
 }
 
-/** What this node and machine wrote in an earlier boot: no network namespace outlives one. */
-export async function readEarlierBoots(around: Surroundings, node: string): Promise<HeldAttachment[]> {
+/**
+ * What this node and machine wrote in an earlier boot, because no network namespace outlives one. Records of another
+ * cluster on the same etcd are not ours to judge.
+ */
+export async function readEarlierBoots(around: Surroundings, node: string, cluster: string): Promise<HeldAttachment[]> {
   const { machine, boot } = around.machine;
   if (machine === '' || boot === '') return [];
   const all = await readAttachments(around, around.keys.attachments(node));
-  const isEarlier = ({ owner }: Owned) => owner.machine === machine && ![boot, ''].includes(owner.boot);
+  const isEarlier = ({ owner }: Owned) =>
+    owner.machine === machine && owner.cluster === cluster && ![boot, ''].includes(owner.boot);
   return all.filter(({ owned }) => owned.length > 0 && owned.every(isEarlier));
 }
 
 /** Frees what earlier boots left. The number of addresses freed. */
-export async function freeEarlierBoots(around: Surroundings, node: string): Promise<number> {
+export async function freeEarlierBoots(around: Surroundings, node: string, cluster: string): Promise<number> {
   let freed = 0;
-  for (const held of await readEarlierBoots(around, node)) {
+  for (const held of await readEarlierBoots(around, node, cluster)) {
     if (await releaseRead(around, held)) {
       freed += held.owned.length;
       around.log.info('freed after reboot', { containerID: held.id.containerID, ifname: held.id.ifname });
