@@ -91,7 +91,8 @@ async function story(name: string, store: readonly string[]): Promise<void> {
 
 /** Shows what is held, and fails unless `held` is there and `free` is not. */
 async function list(conflist: string, held: readonly string[], free: readonly string[]): Promise<void> {
-  const text = await narrator.run(['kube-ipam', 'ls', '--conf', conflist], { tell: true });
+  const text = await narrator.run(['kube-ipam', 'ls', '--conf', conflist]);
+  narrator.say(text.trim() === '' ? '(none: all addresses are free again)' : text);
   const words = text.split(/[\s/]+/);
   for (const address of held)
     if (!words.includes(address)) throw new StepError(`kube-ipam ls does not show ${address}`);
