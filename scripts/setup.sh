@@ -10,6 +10,8 @@ die() { printf 'setup: %s\n' "$*" >&2; exit 1; }
 purpose=${1:-}
 
 # --- What each purpose needs: "command-or-file package", taken as present when the command or file is there.
+# The executable for the other architecture is built by tests too.
+foreign_strip='aarch64-linux-gnu-strip binutils-aarch64-linux-gnu'
 build_needs=(
   'patchelf patchelf'
   'strip binutils'
@@ -35,11 +37,12 @@ test_needs=(
   'unshare util-linux'
   'openssl openssl'
   'mount mount'
+  "$foreign_strip"
 )
 case "$purpose" in
   '') needs=() ;;
   build) needs=("${build_needs[@]}") ;;
-  build-arm64) needs=("${build_needs[@]}" 'aarch64-linux-gnu-strip binutils-aarch64-linux-gnu') ;;
+  build-arm64) needs=("${build_needs[@]}" "$foreign_strip") ;;
   demo | bench) needs=("${build_needs[@]}" "${demo_needs[@]}") ;;
   test) needs=("${build_needs[@]}" "${demo_needs[@]}" "${test_needs[@]}") ;;
   *) die "unknown purpose \"$purpose\": build, build-arm64, test, demo or bench" ;;

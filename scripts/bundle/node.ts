@@ -60,13 +60,15 @@ export function strippedNode(project: string, arch: Arch, version: string): stri
   if (existsSync(kept)) return kept;
   process.stdout.write(`bundle: stripping Node ${version} for ${arch}\n`);
   const temporary = `${kept}.${process.pid}`;
-  copyFileSync(plainNode(project, arch, version), temporary);
-  if (arch === nativeArch) run('strip', [temporary], { hint: 'bash scripts/setup.sh build installs it' });
-  else
-    run(`${debianTriplet[arch].split('-')[0]}-linux-gnu-strip`, [temporary], {
-      hint: `bash scripts/setup.sh build-${arch} installs it`,
-    });
-  renameSync(temporary, kept);
+  const strip = arch === nativeArch ? 'strip' : `${debianTriplet[arch]}-strip`;
+  const purpose = arch === nativeArch ? 'build' : `build-${arch}`;
+  try {
+    copyFileSync(plainNode(project, arch, version), temporary);
+    run(strip, [temporary], { hint: `bash scripts/setup.sh ${purpose} installs it` });
+    renameSync(temporary, kept);
+  } finally {
+    rmSync(temporary, { force: true });
+  }
   return kept;
 }
 

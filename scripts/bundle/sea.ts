@@ -24,7 +24,7 @@ const execArgv = [
 /** A fixed seed makes V8's code caches, and so the executable, the same in every build. */
 const reproducible = ['--random-seed=42'];
 
-/** Writes the executable to `<folder>/kube-ipam`, and the packages in it to metafiles beside. */
+/** Writes the executable to `<folder>/kube-ipam`, and returns the folders of the npm packages inside. */
 export async function makeExecutable(folder: string, identity: Identity, arch: Arch): Promise<readonly string[]> {
   const [main, plugin, app] = await Promise.all([bundleMain(identity), bundlePlugin(identity), bundleApp(identity)]);
   writeFileSync(join(folder, 'main.js'), main.text);
@@ -37,12 +37,18 @@ export async function makeExecutable(folder: string, identity: Identity, arch: A
     warm(folder, 'plugin');
     warm(folder, 'app');
   }
+  assemble(folder, identity, arch, assets);
+  return packagesIn(main.metafile.inputs, plugin.metafile.inputs, app.metafile.inputs);
+}
+
+/** Puts `<folder>/main.js` and the assets, files of the same folder, into a stripped Node: `<folder>/kube-ipam`. */
+export function assemble(folder: string, identity: Identity, arch: Arch, assets: readonly string[]): void {
   const config = {
     main: 'main.js',
     output: 'kube-ipam.unlinked',
     executable: relative(folder, strippedNode(project, arch, identity.node)),
     mainFormat: 'commonjs',
-    useCodeCache: isNative,
+    useCodeCache: arch === nativeArch,
     disableExperimentalSEAWarning: true,
     execArgv,
     execArgvExtension: 'none',
@@ -51,7 +57,6 @@ export async function makeExecutable(folder: string, identity: Identity, arch: A
   writeFileSync(join(folder, 'sea.json'), JSON.stringify(config));
   run(process.execPath, [...reproducible, '--build-sea', 'sea.json'], { cwd: folder, env: {} });
   link(folder);
-  return packagesIn(main.metafile.inputs, plugin.metafile.inputs, app.metafile.inputs);
 }
 
 /** Evaluates and exercises a part in a process of its own, which keeps the code that V8 compiled. */

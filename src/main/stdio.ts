@@ -19,8 +19,8 @@ export function readToEnd(fd: number): Buffer {
     } catch (error) {
       const reason = systemCode(error);
       if (reason === 'EOF' || reason === 'EBADF') return Buffer.concat(chunks);
-      if (reason !== 'EAGAIN') throw error;
-      rest();
+      if (reason === 'EAGAIN') rest();
+      else if (reason !== 'EINTR') throw error;
     }
   }
 }
@@ -34,8 +34,8 @@ export function writeFully(fd: number, text: string): boolean {
     } catch (error) {
       const reason = systemCode(error);
       if (reason === 'EPIPE' || reason === 'EBADF') return false;
-      if (reason !== 'EAGAIN') throw error;
-      rest();
+      if (reason === 'EAGAIN') rest();
+      else if (reason !== 'EINTR') throw error;
     }
   }
   return true;

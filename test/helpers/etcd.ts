@@ -74,6 +74,8 @@ export interface EtcdOptions {
   /** Client connections over TLS; `verifyClients` asks every client for a certificate. */
   readonly tls?: { readonly verifyClients: boolean; readonly commonName?: string };
   readonly flags?: readonly string[];
+  /** Writes are synced, as they are in production; tests do without. */
+  readonly durable?: boolean;
 }
 
 export interface Member {
@@ -130,7 +132,7 @@ export class EtcdCluster implements AsyncDisposable {
     const peers = ports
       .filter((_, place) => place % 2 === 1)
       .map((port, place) => `m${place}=http://127.0.0.1:${port}`);
-    const common = [...security(certificates, options), ...speed(engine), ...(options.flags ?? [])];
+    const common = [...security(certificates, options), ...(options.durable ? [] : speed(engine)), ...(options.flags ?? [])];
     this.members = peers.map((peer, place) => {
       const endpoint = `${certificates ? 'https' : 'http'}://127.0.0.1:${ports[2 * place]}`;
       const peerUrl = peer.slice(peer.indexOf('=') + 1);
