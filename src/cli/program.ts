@@ -1,5 +1,12 @@
-// The command line: takes the arguments apart and runs one command.
-import { commit, nodeVersion, version } from '../base/version.ts';
+// The command line: takes the arguments apart, runs one command, and turns what it throws into words and an exit code.
+import { FailureError, messageOf } from '../base/errors.ts';
+import { UnknownFateError, UnreachableError } from '../store/kv.ts';
+import { exit, UsageError } from './command.ts';
+import { mainHelp } from './help.ts';
+import { parseArgs } from './parse.ts';
+import { NotConfiguredError } from './store-access.ts';
+import { didYouMean } from './suggest.ts';
+import { commands } from './table.ts';
 
 /** What a command may use of the process it runs in. */
 export interface CliIo {
@@ -19,10 +26,59 @@ export interface CliIo {
 
 /** Runs the command that `argv` (without the program's name) asks for, and returns the exit code. */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
-  if (argv.length === 1 && ['version', '--version', '-version'].includes(argv[0]!)) {
-    io.writeStdout(`kube-ipam ${version} (commit ${commit}, Node ${nodeVersion})\n`);
-    return 0;
+  try {
+    return await dispatch(familiar(argv), io);
+  } catch (error) {
+    io.writeStderr(`kube-ipam: ${told(error)}\n`);
+    return exitCodeOf(error);
   }
-  io.writeStderr('usage: kube-ipam version\n');
-  return 2;
+}
+
+async function dispatch(argv: readonly string[], io: CliIo): Promise<number> {
+  const [verb, ...rest] = argv;
+  if (verb === undefined) {
+    io.writeStderr(mainHelp());
+    return exit.usage;
+  }
+  if (verb === 'help' && (rest[0] === undefined || rest[0].startsWith('-'))) {
+    io.writeStdout(mainHelp());
+    return exit.fine;
+  }
+  const wanted = verb === 'help' ? rest[0]! : verb;
+  const entry = commands.find(command => command.verb === wanted);
+  if (entry === undefined) throw unknownCommand(wanted);
+  const command = await entry.load();
+  const parsed = await parseArgs(command, verb === 'help' ? [wanted, '--help'] : argv, io.columns);
+  if (!('help' in parsed)) return await command.run(parsed.args, io);
+  io.writeStdout(`${parsed.help}\n`);
+  return exit.fine;
+}
+
+function unknownCommand(word: string): UsageError {
+  const names = [...commands.map(({ verb }) => verb), 'help'];
+  const what = word.startsWith('-') ? 'a command must come first, and' : 'there is no command';
+  const which = word.startsWith('-') ? `"${word}" is none` : `"${word}"`;
+  return new UsageError(`${what} ${which}${didYouMean(word, names)}; "kube-ipam help" lists them all`);
+}
+
+/** Release 0.2 knew `-version`, `-help` and `-outputconf PLUGIN`, with one dash or two, as Go's flags do. */
+function familiar(argv: readonly string[]): readonly string[] {
+  const [first = '', ...rest] = argv;
+  const [, name, value] = /^--?([a-z]+)(?:=(.*))?$/.exec(first) ?? [];
+  if (name === 'version' && value === undefined) return ['version', ...rest];
+  if ((name === 'help' || name === 'h') && value === undefined) return ['help', ...rest];
+  if (name !== 'outputconf') return argv;
+  const plugin = value === undefined ? rest : [value, ...rest];
+  return ['conf', ...plugin, '--single'];
+}
+
+function told(error: unknown): string {
+  if (error instanceof UsageError || error instanceof FailureError) return error.message;
+  return `internal error: ${messageOf(error)}; please report it`;
+}
+
+function exitCodeOf(error: unknown): number {
+  if (error instanceof UsageError) return exit.usage;
+  const unreachable = [UnreachableError, UnknownFateError, NotConfiguredError].some(kind => error instanceof kind);
+  return unreachable ? exit.unreachable : exit.trouble;
 }

@@ -1,0 +1,51 @@
+// Validates the networks of a configuration file, as `check --conf` and `install` do before anything uses it.
+import { accessSync, constants } from 'node:fs';
+import { FailureError } from '../base/errors.ts';
+import { checkConf } from '../cni/netconf.ts';
+import { type NetworkConfig, readNetworkConfig } from '../ipam/config.ts';
+import { unknownKeys } from './known-keys.ts';
+import type { FoundNetwork } from './networks.ts';
+
+export interface ConfReport {
+  readonly network: string;
+  readonly place: string;
+  readonly problems: readonly string[];
+  readonly warnings: readonly string[];
+  /** Absent when there are problems. */
+  readonly config?: NetworkConfig;
+}
+
+/** Everything that is wrong with one network, and what is merely odd. */
+export function examineConf({ name, place, conf }: FoundNetwork): ConfReport {
+  const warnings = unknownKeys(conf);
+  try {
+    const { version } = checkConf(conf, 'ADD');
+    const config = readNetworkConfig(conf, version);
+    return { network: name, place, problems: refused(config), warnings: [...warnings, ...unreadable(config)], config };
+  } catch (error) {
+    if (!(error instanceof FailureError)) throw error;
+    return { network: name, place, problems: [error.message], warnings };
+  }
+}
+
+/** Keys with which an ADD is refused by this version. */
+function refused({ unsupportedKeys, podKeys }: NetworkConfig): string[] {
+  const always = unsupportedKeys.map(key => `${key}: this version of kube-ipam cannot honour it and refuses every ADD`);
+  return [
+    ...always,
+    ...podKeys.map(key => `${key}: this version of kube-ipam cannot honour it and refuses the ADD of a pod`),
+  ];
+}
+
+function unreadable({ store, resolvConf }: NetworkConfig): string[] {
+  const files = store.kind === 'etcd' ? [store.certFile, store.keyFile, store.caFile, store.passwordFile] : [];
+  return [...files, resolvConf].flatMap(file => {
+    if (file === undefined) return [];
+    try {
+      accessSync(file, constants.R_OK);
+      return [];
+    } catch {
+      return [`${file} cannot be read on this machine`];
+    }
+  });
+}

@@ -1,0 +1,108 @@
+// Puts the executable and its library folder into the runtime's plugin folder, while older copies of it may be running.
+import { closeSync, mkdirSync, openSync, readdirSync, readSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { basename, dirname, join } from 'node:path';
+import { type Deadline, deadlineIn } from '../../base/clock.ts';
+import { code, FailureError, messageOf } from '../../base/errors.ts';
+import { isObject } from '../../base/section.ts';
+import { version } from '../../base/version.ts';
+import { execute } from '../../host/exec.ts';
+import { AtomicFile, syncFolder } from '../atomic-file.ts';
+
+export const executableName = 'kube-ipam';
+/** Folder of the executable's libraries, beside it; the bundler gives it this name. */
+export const libraryFolder = 'kube-ipam.lib';
+
+/** The files of a built tree that an installation needs. */
+export interface Source {
+  readonly executable: string;
+  /** Paths of the libraries. */
+  readonly libraries: readonly string[];
+}
+
+/** This program's own files. Throws where it was not built into an executable. */
+export function sourceOf(executable: string): Source {
+  if (version === 'source') {
+    throw new FailureError(
+      code.unsupported,
+      'this kube-ipam runs from its sources and can install nothing: build the executable with "npm run build", then run that one',
+    );
+  }
+  const folder = join(dirname(executable), libraryFolder);
+  return { executable, libraries: filesOf(folder) };
+}
+
+function filesOf(folder: string): string[] {
+  const isFolder = statSync(folder, { throwIfNoEntry: false })?.isDirectory() === true;
+  return isFolder ? readdirSync(folder).map(name => join(folder, name)) : [];
+}
+
+/** Whether the source is the installed copy itself. */
+export function isInstalled(source: Source, binDir: string): boolean {
+  const [own, there] = [source.executable, join(binDir, executableName)].map(path =>
+    statSync(path, { throwIfNoEntry: false }),
+  );
+  return own !== undefined && there !== undefined && own.dev === there.dev && own.ino === there.ino;
+}
+
+/** Copies both; the new executable must have answered before it takes the old one's place. */
+export async function installExecutable(source: Source, binDir: string): Promise<void> {
+  mkdirSync(binDir, { recursive: true, mode: 0o755 });
+  if (source.libraries.length > 0) mkdirSync(join(binDir, libraryFolder), { recursive: true, mode: 0o755 });
+  for (const library of source.libraries) {
+    using file = new AtomicFile(join(binDir, libraryFolder, basename(library)), 0o644);
+    copyInto(file, library);
+    file.finish();
+  }
+  using file = new AtomicFile(join(binDir, executableName), 0o755);
+  copyInto(file, source.executable);
+  await probe(file.seal());
+  file.finish();
+}
+
+function copyInto(file: AtomicFile, path: string): void {
+  const fd = openSync(path, 'r');
+  try {
+    const chunk = Buffer.allocUnsafe(4 * 2 ** 20);
+    for (let length = readSync(fd, chunk); length > 0; length = readSync(fd, chunk))
+      file.write(chunk.subarray(0, length));
+  } finally {
+    closeSync(fd);
+  }
+}
+
+/** Asks an executable for its CNI versions, as a runtime does. Throws unless it answers as it must. */
+export async function probe(path: string, deadline: Deadline = deadlineIn(20_000)): Promise<void> {
+  const ended = await execute(path, [], { CNI_COMMAND: 'VERSION' }, '{"cniVersion":"1.0.0"}', deadline);
+  if (ended.code === 0 && answersVersions(ended.stdout)) return;
+  const said = ended.failure ?? messageOf(ended.stderr.slice(0, 300) || `exit code ${ended.code}`);
+  throw new FailureError(
+    code.io,
+    `${path} does not run here: ${said}. Is the file system mounted noexec, or the executable built for another machine?`,
+  );
+}
+
+function answersVersions(stdout: string): boolean {
+  try {
+    const answer: unknown = JSON.parse(stdout);
+    return isObject(answer) && Array.isArray(answer.supportedVersions) && answer.supportedVersions.includes('1.0.0');
+  } catch {
+    return false;
+  }
+}
+
+/** Removes both; what was removed. */
+export function removeExecutable(binDir: string): string[] {
+  const removed: string[] = [];
+  const file = join(binDir, executableName);
+  if (statSync(file, { throwIfNoEntry: false })) removed.push(file);
+  rmSync(file, { force: true });
+  const folder = join(binDir, libraryFolder);
+  const libraries = filesOf(folder);
+  for (const library of libraries) rmSync(library, { force: true });
+  if (statSync(folder, { throwIfNoEntry: false })) {
+    rmdirSync(folder);
+    removed.push(folder);
+  }
+  if (removed.length > 0) syncFolder(binDir);
+  return removed;
+}

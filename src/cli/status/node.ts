@@ -1,0 +1,126 @@
+// Examines what lies on this node: the executable, the configurations, logs and folders.
+import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { deadlineIn } from '../../base/clock.ts';
+import { FailureError, messageOf } from '../../base/errors.ts';
+import { nodeNameOf, readMachine } from '../../base/node.ts';
+import { commit, nodeVersion, version } from '../../base/version.ts';
+import type { NetworkConfig } from '../../ipam/config.ts';
+import { examineConf } from '../check-conf.ts';
+import { executableName, libraryFolder, probe } from '../install/executable.ts';
+import type { ConfFolder, FoundNetwork } from '../networks.ts';
+import { type Diagnosis, diagnosis } from './diagnosis.ts';
+
+export async function examineExecutable(running: string, binDir: string): Promise<Diagnosis[]> {
+  const own = diagnosis('executable', running, 'fine', `version ${version} (commit ${commit}, Node ${nodeVersion})`, {
+    figures: { version, commit, node: nodeVersion },
+  });
+  const installed = join(binDir, executableName);
+  if (!existsSync(installed)) {
+    const advice = 'run "kube-ipam install", or name the folder with --bin-dir';
+    return [
+      own,
+      diagnosis('executable', installed, 'wrong', 'is not there: no pod can be given an address', { advice }),
+    ];
+  }
+  return [own, await examineInstalled(installed), ...libraryOf(binDir)];
+}
+
+async function examineInstalled(path: string): Promise<Diagnosis> {
+  try {
+    await probe(path, deadlineIn(10_000));
+    const mode = statSync(path).mode & 0o777;
+    if ((mode & 0o022) === 0) return diagnosis('executable', path, 'fine', 'installed, and answers');
+    const advice = `chmod 0755 ${path}`;
+    return diagnosis('executable', path, 'wrong', `others than root may change it (mode ${mode.toString(8)})`, {
+      advice,
+    });
+  } catch (error) {
+    if (!(error instanceof FailureError)) throw error;
+    return diagnosis('executable', path, 'wrong', error.message, { advice: 'run "kube-ipam install" again' });
+  }
+}
+
+function libraryOf(binDir: string): Diagnosis[] {
+  const path = join(binDir, libraryFolder, 'libatomic.so.1');
+  if (existsSync(path)) return [diagnosis('executable', path, 'fine', 'there')];
+  const text = 'is not there: the executable starts only where the system has libatomic of its own';
+  return [
+    diagnosis('executable', path, 'warning', text, { advice: 'run "kube-ipam install" from an unpacked release' }),
+  ];
+}
+
+export function examineIdentity(configured: string | undefined): Diagnosis[] {
+  const { machine } = readMachine();
+  const name = nodeNameOf(configured);
+  const named = diagnosis('node', name, 'fine', 'name of this node in a store that nodes share');
+  if (machine !== '') return [named];
+  const advice = 'run systemd-machine-id-setup';
+  return [
+    named,
+    diagnosis(
+      'node',
+      '/etc/machine-id',
+      'warning',
+      'is empty or absent: records cannot be told from those of another machine',
+      { advice },
+    ),
+  ];
+}
+
+/** The files of the runtime's folder, and which of them it takes. */
+export function examineFolder(folder: string, { files, networks, broken }: ConfFolder): Diagnosis[] {
+  const first = files[0];
+  if (first === undefined) {
+    const advice = 'run "kube-ipam install PLUGIN --subnet CIDR"';
+    return [diagnosis('configuration', folder, 'wrong', 'holds no network configuration', { advice })];
+  }
+  const faults = broken.map(({ file, reason }) =>
+    diagnosis('configuration', file, 'wrong', reason.split('\n')[0]!, {
+      advice: `see "kube-ipam check --conf ${file}"`,
+    }),
+  );
+  if (networks.some(({ file }) => file === first)) {
+    return [diagnosis('configuration', first, 'fine', 'the runtime takes this file first, and it is ours'), ...faults];
+  }
+  const advice = 'rename the files so that the one you want is first in the alphabet';
+  const text =
+    networks.length === 0
+      ? 'no file of this folder uses kube-ipam; the runtime takes this one'
+      : 'the runtime takes this file first, and it does not use kube-ipam';
+  return [diagnosis('configuration', first, 'warning', text, { advice }), ...faults];
+}
+
+/** One network's configuration, its log and its folder. */
+export function examineNetwork(network: FoundNetwork): { diagnoses: Diagnosis[]; config: NetworkConfig | undefined } {
+  const { problems, warnings, config } = examineConf(network);
+  const subject = `network ${network.name}`;
+  const advice = `see "kube-ipam check --conf ${network.file}"`;
+  const diagnoses = [
+    ...problems.map(text => diagnosis('configuration', subject, 'wrong', text, { advice })),
+    ...warnings.map(text => diagnosis('configuration', subject, 'warning', text, { advice })),
+  ];
+  if (diagnoses.length === 0) diagnoses.push(diagnosis('configuration', subject, 'fine', `${network.file} is valid`));
+  if (config !== undefined) diagnoses.push(...examineFiles(config));
+  return { diagnoses, config };
+}
+
+function examineFiles({ log, store }: NetworkConfig): Diagnosis[] {
+  const logged =
+    log.level === 'off' ? [] : [writable('log', log.file, 'events are lost; addresses are given out all the same')];
+  return [...logged, writable('dataDir', store.dataDir, 'no address can be given out safely')];
+}
+
+/** An absent file is fine where its folder can take it, or can itself be made. */
+function writable(area: string, path: string, otherwise: string): Diagnosis {
+  try {
+    let place = path;
+    while (!existsSync(place)) place = dirname(place);
+    accessSync(place, constants.W_OK);
+    return diagnosis(area, path, 'fine', place === path ? 'can be written' : 'can be made');
+  } catch (error) {
+    return diagnosis(area, path, 'wrong', `cannot be written (${messageOf(error)}): ${otherwise}`, {
+      advice: 'mount it for writing, or name another place in the configuration',
+    });
+  }
+}

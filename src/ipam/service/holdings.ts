@@ -1,0 +1,119 @@
+// Finds who holds what, from what a person knows: an address, a pod's name, or the beginning of a container ID.
+import type { Ip } from '../../net/ip.ts';
+import { parseIp, sameIp } from '../../net/ip.ts';
+import { type AttachmentId, type Keys, parseKey } from '../../store/keys.ts';
+import { afterPrefix, type Entry } from '../../store/kv.ts';
+import { describePod } from '../describe.ts';
+import { type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
+import { ipOfKey } from './look.ts';
+import { type PatientSurroundings, scanAll } from './patience.ts';
+
+export interface AddressRecord {
+  readonly ip: Ip;
+  readonly entry: Entry;
+  readonly owner: OwnerRecord;
+}
+
+/** An attachment with the records of its addresses, or a record that belongs to none. */
+export interface Holding {
+  /** Absent where a record names no attachment: a reservation, a hold, a kind that is not known. */
+  readonly id?: AttachmentId;
+  /** Absent where a record names an attachment that is not there. */
+  readonly attachment?: Entry;
+  /** The records asked for first, then those of the attachment's other addresses, whoever owns them. */
+  readonly records: readonly AddressRecord[];
+}
+
+/** A container ID is given by at least so many of its first characters. */
+const shortestId = 6;
+
+/** Everything that the words may mean; empty when nothing fits. */
+export async function findHoldings(around: PatientSurroundings, what: string): Promise<Holding[]> {
+  const ip = parseIp(what);
+  if (ip !== undefined) {
+    const records = await readRecords(around, [ip]);
+    return Promise.all(records.map(record => holdingOf(around, record)));
+  }
+  const [ofPods, ofContainers] = [await recordsOfPod(around, what), await attachmentsOf(around, what)];
+  const holdings = new Map<string, Holding>();
+  for (const record of ofPods) {
+    const holding = await holdingOf(around, record);
+    const key = holding.id === undefined ? record.entry.key : around.keys.attachment(holding.id);
+    if (!holdings.has(key)) holdings.set(key, holding);
+  }
+  for (const { id, attachment } of ofContainers) {
+    if (holdings.has(attachment.key)) continue;
+    holdings.set(attachment.key, {
+      id,
+      attachment,
+      records: await readRecords(around, parseAttachment(attachment.value)),
+    });
+  }
+  return [...holdings.values()];
+}
+
+/** The attachment that a record names; undefined for other kinds of owners, and for names that no key can have. */
+export function attachmentIdOf(owner: OwnerRecord, keys: Keys): AttachmentId | undefined {
+  if (!['dynamic', 'fixed', 'sticky'].includes(owner.kind)) return undefined;
+  const { node, network, containerID, ifname } = owner;
+  try {
+    return parseKey(keys.attachment({ node, network, containerID, ifname })) && { node, network, containerID, ifname };
+  } catch {
+    return undefined;
+  }
+}
+
+export async function readRecords(around: PatientSurroundings, ips: readonly Ip[]): Promise<AddressRecord[]> {
+  const { kv, keys, deadline } = around;
+  deadline.renew();
+  const { answers } = await kv.read(
+    ips.map(ip => ({ key: keys.address(ip) })),
+    deadline,
+  );
+  return answers.flatMap(({ entries }) => entries.flatMap(recordOf));
+}
+
+/** An owner record with its address; nothing for any other entry. */
+export function recordOf(entry: Entry): AddressRecord[] {
+  const ip = ipOfKey(entry.key);
+  return ip === undefined ? [] : [{ ip, entry, owner: parseOwner(entry.value) }];
+}
+
+async function holdingOf(around: PatientSurroundings, record: AddressRecord): Promise<Holding> {
+  const { kv, keys, deadline } = around;
+  const id = attachmentIdOf(record.owner, keys);
+  if (id === undefined) return { records: [record] };
+  deadline.renew();
+  const attachment = (await kv.read([{ key: keys.attachment(id) }], deadline)).answers[0]!.entries[0];
+  if (attachment === undefined) return { id, records: [record] };
+  const others = parseAttachment(attachment.value).filter(ip => !sameIp(ip, record.ip));
+  return { id, attachment, records: [record, ...(await readRecords(around, others))] };
+}
+
+/** `name`, `namespace/name`, or the pod's uid. */
+async function recordsOfPod(around: PatientSurroundings, what: string): Promise<AddressRecord[]> {
+  const prefix = around.keys.addresses();
+  const found: AddressRecord[] = [];
+  for await (const entries of scanAll(around, prefix, afterPrefix(prefix))) {
+    for (const record of entries.flatMap(recordOf)) {
+      const { pod } = record.owner;
+      if (pod !== undefined && [pod.name, describePod(pod), pod.uid].includes(what)) found.push(record);
+    }
+  }
+  return found;
+}
+
+async function attachmentsOf(around: PatientSurroundings, what: string) {
+  const prefix = around.keys.attachments();
+  const found: { id: AttachmentId; attachment: Entry }[] = [];
+  for await (const entries of scanAll(around, prefix, afterPrefix(prefix))) {
+    for (const attachment of entries) {
+      const parsed = parseKey(attachment.key);
+      if (parsed?.type !== 'attachment') continue;
+      const { containerID } = parsed.id;
+      const fits = containerID === what || (what.length >= shortestId && containerID.startsWith(what));
+      if (fits) found.push({ id: parsed.id, attachment });
+    }
+  }
+  return found;
+}

@@ -1,0 +1,171 @@
+// Carries all records of a store to another one: at one revision out, and in without ever replacing an owner.
+import { formatIp } from '../../net/ip.ts';
+import { parseKey, root } from '../../store/keys.ts';
+import { afterPrefix, type Condition, type Entry, type Write } from '../../store/kv.ts';
+import { describeOwner } from '../describe.ts';
+import { parseAttachment, parseOwner } from '../model.ts';
+import { type Carried, lineOf, saysTheSame } from '../transfer.ts';
+import { ipOfKey } from './look.ts';
+import { batchSize, type PatientSurroundings, prepareStore, type Step, untilDone } from './patience.ts';
+
+/** The lines of every record, page by page, with the revision at which all of them were read. Without a space: of all. */
+export async function* exportLines(
+  around: PatientSurroundings,
+  wholeStore: boolean,
+): AsyncIterable<{ revision: number; lines: readonly string[] }> {
+  const { kv, keys, deadline } = around;
+  const prefix = wholeStore ? root : keys.prefix;
+  deadline.renew();
+  // A store without a record has a revision too.
+  yield { revision: (await kv.read([{ from: prefix, to: `${prefix}!`, count: true }], deadline)).revision, lines: [] };
+  deadline.renew();
+  for await (const { revision, entries } of kv.scan(prefix, afterPrefix(prefix), deadline)) {
+    const own = entries.filter(({ key }) => !['format', 'cluster'].includes(parseKey(key)?.type ?? ''));
+    yield { revision, lines: own.flatMap(entry => lineOf(entry) ?? []) };
+    deadline.renew();
+  }
+}
+
+export interface Conflict {
+  readonly key: string;
+  /** For people: what it is about, and who is there. */
+  readonly text: string;
+}
+
+export interface ImportResult {
+  /** Records written, or that would be. */
+  readonly written: number;
+  /** There already, with the same owner. */
+  readonly same: number;
+  /** Hints and descriptions of the target that were kept although they differ: cursors, recorded ranges. */
+  readonly kept: number;
+  /** Holds whose time is over. */
+  readonly expired: number;
+  readonly conflicts: readonly Conflict[];
+}
+
+/** Records that arrive together or not at all: an attachment with its addresses. */
+type Unit = readonly Carried[];
+
+/** Puts records into the store. What has another owner there stays, and is reported. May be repeated at any point. */
+export async function importRecords(
+  around: PatientSurroundings,
+  records: readonly Carried[],
+  options: { readonly dryRun: boolean },
+  step: Step,
+): Promise<ImportResult> {
+  if (!options.dryRun) await prepareStore(around);
+  const sum = { written: 0, same: 0, kept: 0, expired: 0, conflicts: [] as Conflict[] };
+  let done = 0;
+  for (const batch of batchesOf(unitsOf(records))) {
+    const result = await untilDone(around, () => importBatch(around, batch, options.dryRun));
+    sum.written += result.written;
+    sum.same += result.same;
+    sum.kept += result.kept;
+    sum.expired += result.expired;
+    sum.conflicts.push(...result.conflicts);
+    done += batch.flat().length;
+    step(done);
+  }
+  if (!options.dryRun && sum.written > 0) around.log.info('imported', { records: sum.written });
+  return sum;
+}
+
+function unitsOf(records: readonly Carried[]): Unit[] {
+  const addresses = new Map<string, Carried>();
+  for (const record of records) {
+    const parsed = parseKey(record.key);
+    if (parsed?.type === 'address') addresses.set(`${parsed.space} ${formatIp(parsed.ip)}`, record);
+  }
+  const units: Carried[][] = [];
+  const placed = new Set<Carried>();
+  for (const record of records) {
+    const parsed = parseKey(record.key);
+    if (parsed?.type !== 'attachment') continue;
+    const own = parseAttachment(record.value).flatMap(ip => addresses.get(`${parsed.space} ${formatIp(ip)}`) ?? []);
+    const fresh = own.filter(address => !placed.has(address));
+    for (const one of [record, ...fresh]) placed.add(one);
+    units.push([record, ...fresh]);
+  }
+  return [...units, ...records.filter(record => !placed.has(record)).map(record => [record])];
+}
+
+function batchesOf(units: readonly Unit[]): Unit[][] {
+  const batches: Unit[][] = [[]];
+  let size = 0;
+  for (const unit of units) {
+    if (size > 0 && size + unit.length > batchSize) {
+      batches.push([]);
+      size = 0;
+    }
+    batches.at(-1)!.push(unit);
+    size += unit.length;
+  }
+  return batches;
+}
+
+/** What a batch comes to; undefined when its commit lost. */
+async function importBatch(around: PatientSurroundings, batch: readonly Unit[], dryRun: boolean) {
+  const { kv, deadline } = around;
+  const all = batch.flat();
+  const { answers } = await kv.read(
+    all.map(({ key }) => ({ key })),
+    deadline,
+  );
+  const there = new Map(all.map(({ key }, i) => [key, answers[i]!.entries[0]]));
+  const result = { written: 0, same: 0, kept: 0, expired: 0, conflicts: [] as Conflict[] };
+  const conditions: Condition[] = [];
+  const writes: Write[] = [];
+  for (const unit of batch) {
+    const plan = planUnit(unit, there, around.now());
+    result.same += plan.same;
+    result.kept += plan.kept;
+    result.expired += plan.expired;
+    result.conflicts.push(...plan.conflicts);
+    for (const write of plan.writes) {
+      conditions.push({ absent: write.put });
+      writes.push(write);
+    }
+  }
+  result.written = writes.length;
+  if (dryRun || writes.length === 0) return result;
+  deadline.renew();
+  return (await kv.commit({ conditions, writes }, deadline)).won ? result : undefined;
+}
+
+type Put = Extract<Write, { put: string }>;
+
+function planUnit(unit: Unit, there: ReadonlyMap<string, Entry | undefined>, now: number) {
+  const plan = { same: 0, kept: 0, expired: 0, conflicts: [] as Conflict[], writes: [] as Put[] };
+  for (const record of unit) {
+    const current = there.get(record.key);
+    if (current !== undefined) {
+      const type = parseKey(record.key)?.type;
+      if (saysTheSame(record, current.value)) plan.same++;
+      else if (type === 'cursor' || type === 'network') plan.kept++;
+      else plan.conflicts.push(conflictOf(record, current));
+      continue;
+    }
+    const ttl = secondsLeft(record, now);
+    if (ttl !== undefined && ttl <= 0) plan.expired++;
+    else plan.writes.push({ put: record.key, value: record.value, ...(ttl !== undefined && { ttl }) });
+  }
+  // Half an attachment would be a contradiction: with one conflict none of it comes.
+  return plan.conflicts.length === 0 ? plan : { ...plan, writes: [] };
+}
+
+/** A hold goes on to its end; other records have none. */
+function secondsLeft({ key, value }: Carried, now: number): number | undefined {
+  if (parseKey(key)?.type !== 'address') return undefined;
+  const { kind, until } = parseOwner(value);
+  if (kind !== 'held') return undefined;
+  const end = Date.parse(until ?? '');
+  return Number.isNaN(end) ? 0 : Math.ceil((end - now) / 1000);
+}
+
+function conflictOf({ key, value, line }: Carried, { value: current }: Entry): Conflict {
+  const ip = ipOfKey(key);
+  if (ip === undefined) return { key, text: `${key} (line ${line}) is there with another content` };
+  const [coming, owner] = [describeOwner(parseOwner(value)), describeOwner(parseOwner(current))];
+  return { key, text: `${formatIp(ip)} belongs to ${owner}; not replaced by ${coming} (line ${line})` };
+}

@@ -1,0 +1,89 @@
+// Gives back what a container holds that can never ask for it itself, and says first whether that can be proven.
+import { statfsSync } from 'node:fs';
+import { systemCode } from '../../base/errors.ts';
+import { formatIp, type Ip } from '../../net/ip.ts';
+import type { Condition, Write } from '../../store/kv.ts';
+import { namesAttachment, type OwnerRecord } from '../model.ts';
+import type { AddressRecord, Holding } from './holdings.ts';
+import type { PatientSurroundings } from './patience.ts';
+import { asRead } from './writes.ts';
+
+/** Type of the file system that network namespaces are bound from (statfs(2)). */
+const nsfs = 0x6e736673;
+
+export interface Verdict {
+  readonly dead: boolean;
+  readonly why: string;
+}
+
+/** Whether this machine itself can prove that the container of a record is gone. */
+export function verdictOn(around: PatientSurroundings, node: string, owner: OwnerRecord): Verdict {
+  const { machine, boot } = around.machine;
+  const alive = (why: string): Verdict => ({ dead: false, why });
+  if (owner.node !== node) return alive(`it belongs to node ${owner.node}, and this is node ${node}`);
+  if (machine === '') return alive('this machine has no /etc/machine-id, so its records cannot be told from others');
+  if (owner.machine !== machine) return alive(`another machine that is called ${node} too wrote it`);
+  if (boot !== '' && owner.boot !== '' && owner.boot !== boot) {
+    return { dead: true, why: 'it was written before this machine was started again' };
+  }
+  if (!owner.netns.startsWith('/')) return alive('its record names no network namespace to look at');
+  return namespaceAt(owner.netns);
+}
+
+function namespaceAt(path: string): Verdict {
+  try {
+    if (statfsSync(path).type === nsfs) return { dead: false, why: `its network namespace ${path} is there` };
+    return { dead: true, why: `${path} is no network namespace any more` };
+  } catch (error) {
+    const reason = systemCode(error) ?? '';
+    if (['ENOENT', 'ENOTDIR'].includes(reason)) return { dead: true, why: `its network namespace ${path} is gone` };
+    return { dead: false, why: `${path} cannot be looked at (${reason})` };
+  }
+}
+
+/** Why nobody may release this holding, not even by force; undefined when it may be released. */
+export function neverReleased(holding: Holding): string | undefined {
+  const { id } = holding;
+  const isOwn = ({ owner }: AddressRecord) =>
+    id === undefined ||
+    (owner.node === id.node &&
+      owner.network === id.network &&
+      owner.containerID === id.containerID &&
+      owner.ifname === id.ifname);
+  for (const { ip, owner } of holding.records.filter(isOwn)) {
+    if (owner.kind === 'reserved')
+      return `${formatIp(ip)} is reserved: end that with "kube-ipam unreserve ${formatIp(ip)}"`;
+    if (owner.kind === 'service')
+      return `${formatIp(ip)} belongs to a Service: remove the Service, or the address from it`;
+    if (owner.kind === 'sticky') return `${formatIp(ip)} belongs to a workload: it goes with the workload`;
+    if (owner.kind === 'unknown') return `the owner of ${formatIp(ip)} is of a kind that this version does not know`;
+  }
+  return undefined;
+}
+
+/** The records that go with the holding: those that name its attachment, and a hold that was asked for. */
+export function recordsToFree(holding: Holding): AddressRecord[] {
+  const { id } = holding;
+  return holding.records.filter(({ owner }) => (id === undefined ? owner.kind === 'held' : namesAttachment(owner, id)));
+}
+
+/**
+ * Frees the whole holding as it was read, in one commit. Undefined when something changed since: then nothing was done,
+ * and whoever asked must look again. Errors: those of the store.
+ */
+export async function withdraw(around: PatientSurroundings, holding: Holding): Promise<Ip[] | undefined> {
+  const { kv, keys, deadline, log } = around;
+  const freed = recordsToFree(holding);
+  const conditions: Condition[] = freed.map(({ entry }) => asRead(entry.key, entry));
+  const writes: Write[] = freed.map(({ entry }) => ({ delete: entry.key }));
+  if (holding.id !== undefined) {
+    const key = keys.attachment(holding.id);
+    conditions.push(asRead(key, holding.attachment));
+    if (holding.attachment !== undefined) writes.push({ delete: key });
+  }
+  deadline.renew();
+  if (writes.length > 0 && !(await kv.commit({ conditions, writes }, deadline)).won) return undefined;
+  const { network = '', containerID = '', ifname = '' } = holding.id ?? {};
+  log.info('released by hand', { network, containerID, ifname, address: freed.map(({ ip }) => formatIp(ip)) });
+  return freed.map(({ ip }) => ip);
+}
