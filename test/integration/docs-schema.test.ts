@@ -96,6 +96,9 @@ const bad: Readonly<Record<string, unknown>> = {
   'a route with half a table': of({ routes: [{ dst: '0.0.0.0/0', table: 1.5 }] }),
   'a duration without unit': of({ cooldown: '5x' }),
   'a negative duration': of({ cooldown: -1 }),
+  'a cooldown of years': of({ cooldown: 31_622_401 }),
+  'hours for a command': of({ timeout: 3601 }),
+  'a log in the result': of({ logFile: '/dev/stdout' }),
   'no time at all': of({ timeout: 0 }),
   'no time at all, as text': of({ timeout: '0s' }),
   'another status': of({ status: 'remote' }),
@@ -165,7 +168,26 @@ describe('the schema finds a misspelt key that the plugin must ignore', () => {
 
 describe('for any change to a configuration', () => {
   const address = ['10.188.0.1', '10.188.3.7', '10.188.255.254', 'fd00::7', '10.1.0.1', '', '10.188.0.01', 7, null];
-  const duration = [0, 1.5, '1m', '0', '0s', '.5s', '1.s', '5x', -1, true, null, '1h2m', '00.10', '1 s', '1\u00b5s'];
+  const duration = [
+    0,
+    1.5,
+    3600,
+    3601,
+    40_000_000,
+    '1m',
+    '0',
+    '0s',
+    '.5s',
+    '1.s',
+    '5x',
+    -1,
+    true,
+    null,
+    '1h2m',
+    '00.10',
+    '1 s',
+    '1\u00b5s',
+  ];
   const path = ['/a', '', 'a', '/a b', 3, null];
   const label = ['a', 'a.b-c_d', '', '-a', 'a/b', 'clusters', 4, null, 'a\n'];
   const cidr = [subnet, '10.188.0.0/30', 'fd00::/64', '10.188.0.0/31', '10.188.0.1/16', '', 'x', 5, null];
@@ -246,7 +268,7 @@ describe('for any change to a configuration', () => {
         served++;
         expect(schemaProblems(conf)).toEqual([]);
       }),
-      { numRuns: 10_000 },
+      { numRuns: 20_000 },
     );
     expect(served).toBeGreaterThan(1000);
   });
