@@ -163,7 +163,7 @@ describe('what a pod waits for', () => {
     expect(Object.keys(metafile.inputs)).toContain('src/store/etcd/grpc.ts');
   });
 
-  it('nothing in src is left out of both bundles', async () => {
+  it('nothing in src is dead: the program or a script reaches it', async () => {
     const { metafile } = await build({
       absWorkingDir: project,
       entryPoints: ['src/main.ts'],
@@ -175,7 +175,9 @@ describe('what a pod waits for', () => {
       format: 'esm',
       logLevel: 'silent',
     });
-    const used = new Set(Object.keys(metafile.inputs));
+    // Scripts that write documentation out of the program use parts of it that the program itself does not.
+    const byScripts = sourceFiles('scripts').flatMap(({ imports }) => imports.map(({ target }) => target));
+    const used = new Set([...Object.keys(metafile.inputs), ...byScripts]);
     const typesOnly = ({ text }: SourceFile): boolean =>
       !/^export (async )?(function|const|class|default|\{)/m.test(text);
     expect(files.filter(file => !used.has(file.path) && !typesOnly(file)).map(({ path }) => path)).toEqual([]);
