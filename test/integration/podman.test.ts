@@ -39,7 +39,8 @@ describe.each(obstacle === undefined ? storeKinds : [])('podman on the %s store'
 
   afterEach(async () => {
     await podman.removeAll();
-    expect(await traces(machine)).toEqual(before);
+    // conmon and the clean-up it starts end a moment after podman has answered.
+    await expect.poll(() => traces(machine), { timeout: 20_000 }).toEqual(before);
     expect((await store.keys()).filter(key => !isLasting(key))).toEqual([]);
   }, timeout);
 
