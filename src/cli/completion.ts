@@ -2,12 +2,18 @@
 import type { Command } from './command.ts';
 import { globalFlags } from './parse.ts';
 
-export const shells = ['bash', 'zsh', 'fish'] as const;
-export type Shell = (typeof shells)[number];
+const scripts = {
+  bash: (commands: readonly Command[]) => bash(commands, false),
+  zsh: (commands: readonly Command[]) => bash(commands, true),
+  fish,
+} as const;
+
+export type Shell = keyof typeof scripts;
+export const shells = Object.keys(scripts) as readonly Shell[];
 
 /** A script that completes commands, flags and fixed values; files where a flag names one. */
 export function completionFor(shell: Shell, commands: readonly Command[]): string {
-  return shell === 'fish' ? fish(commands) : bash(commands, shell === 'zsh');
+  return scripts[shell](commands);
 }
 
 function flagsOf(command: Command) {

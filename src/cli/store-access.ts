@@ -150,7 +150,7 @@ export interface OpenStore extends AsyncDisposable, StoreChoice {
 export async function openChosen(choice: StoreChoice, options: { create?: boolean } = {}): Promise<OpenStore> {
   const { access } = choice;
   if (access.store.kind === 'embedded' && options.create !== true) refuseAbsent(access.store.dataDir);
-  const { openGrpc } = await import('../store/etcd/grpc.ts');
+  const openGrpc = access.store.kind === 'etcd' ? (await import('../store/etcd/grpc.ts')).openGrpc : undefined;
   const deadline = renewableDeadline(access.timeout);
   const around = { ...(await openSurroundings(access, deadline, openGrpc)), deadline };
   return { ...choice, around, node: nodeOf(access), [Symbol.asyncDispose]: () => around.kv[Symbol.asyncDispose]() };

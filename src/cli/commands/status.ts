@@ -74,11 +74,13 @@ function patient(config: NetworkConfig, args: Args): NetworkConfig {
   return { ...config, timeout: timeoutOf(args) ?? config.timeout };
 }
 
-/** Networks often share a log, a folder and a store. */
+/** Networks often share a log, a folder and a store. What belongs to one area stands together. */
 function unrepeated(diagnoses: readonly Diagnosis[]): Diagnosis[] {
-  return [
+  const areas = [...new Set(diagnoses.map(({ area }) => area))];
+  const unique = [
     ...new Map(diagnoses.map(one => [JSON.stringify([one.area, one.subject, one.level, one.text]), one])).values(),
   ];
+  return unique.toSorted((a, b) => areas.indexOf(a.area) - areas.indexOf(b.area));
 }
 
 const order: readonly Level[] = ['fine', 'advice', 'warning', 'wrong', 'unreachable'];
@@ -100,6 +102,9 @@ function print(diagnoses: readonly Diagnosis[], paint: Paint, io: CliIo): void {
   const count = (level: Level) => diagnoses.filter(one => one.level === level).length;
   const wrong = count('wrong') + count('unreachable');
   const verdict = wrong === 0 ? paint('green', 'nothing is wrong') : paint('red', `${counted(wrong, 'thing')} wrong`);
-  const rest = [counted(count('warning'), 'warning'), `${count('advice')} of advice`].join(', ');
+  const rest = [
+    counted(count('warning'), 'warning'),
+    counted(count('advice'), 'piece of advice', 'pieces of advice'),
+  ].join(', ');
   io.writeStdout(`\n${verdict}; ${rest}\n`);
 }

@@ -6,6 +6,7 @@ import { connect, type TLSSocket } from 'node:tls';
 import type { Deadline } from '../../base/clock.ts';
 import { messageOf } from '../../base/errors.ts';
 import type { EtcdTarget } from '../../store/target.ts';
+import { counted } from '../output.ts';
 import { type Diagnosis, diagnosis } from './diagnosis.ts';
 
 const day = 86_400_000;
@@ -53,7 +54,7 @@ function judge(subject: string, what: string, certificate: X509Certificate, now:
     const text = `${what} is not valid before ${validFromDate.toISOString()}`;
     return diagnosis('certificate', subject, 'wrong', text, { advice: 'check the clock of this machine', figures });
   }
-  const text = `${what} is valid until ${until}, ${days} days`;
+  const text = `${what} is valid until ${until}, ${counted(days, 'day')}`;
   return days < soon
     ? diagnosis('certificate', subject, 'warning', text, { advice, figures })
     : diagnosis('certificate', subject, 'fine', text, { figures });

@@ -29,7 +29,8 @@ export async function* scanAll(around: PatientSurroundings, from: string, to: st
 
 /**
  * Repeats `work` until it says that it is done (not undefined): a lost commit returns undefined. `work` is told whether it
- * ran before, and must be safe to repeat whatever became of its last commit. Ends with the store's error when nothing succeeds within the deadline.
+ * ran before, and must be safe to repeat whatever became of its last commit. Ends with the store's error when nothing
+ * succeeds within the deadline.
  */
 export async function untilDone<T>(
   around: PatientSurroundings,
