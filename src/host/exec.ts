@@ -20,7 +20,12 @@ export function execute(
   deadline: Deadline,
 ): Promise<Finished> {
   return new Promise(resolve => {
-    const options = { env, timeout: Math.max(1, deadline.left()), killSignal: 'SIGKILL' as const, maxBuffer: 2 ** 22 };
+    const options = {
+      env,
+      timeout: Math.max(1, Math.ceil(deadline.left())),
+      killSignal: 'SIGKILL' as const,
+      maxBuffer: 2 ** 22,
+    };
     const child = execFile(file, [...args], options, (error, stdout, stderr) => {
       if (error === null) return resolve({ code: 0, stdout, stderr });
       if (typeof error.code === 'number') return resolve({ code: error.code, stdout, stderr });
