@@ -142,13 +142,18 @@ export function sqliteCode(error: unknown): number | undefined {
   return typeof error.errcode === 'number' ? error.errcode & 0xff : undefined;
 }
 
+/** SQLITE_IOERR_SHMSIZE: the index of the write-ahead log could not grow, which only a full disk prevents. */
+function noRoomForSharedMemory(error: unknown): boolean {
+  return typeof error === 'object' && error !== null && 'errcode' in error && error.errcode === 4874;
+}
+
 /** Turns what SQLite or the file system threw into what a person can act on. */
 export function translate(error: unknown, path: string): unknown {
   if (error instanceof FailureError) return error;
   const sqlite = sqliteCode(error);
   const system = systemCode(error);
   const text = messageOf(error);
-  if (sqlite === 13 || system === 'ENOSPC' || system === 'EDQUOT') {
+  if (sqlite === 13 || noRoomForSharedMemory(error) || system === 'ENOSPC' || system === 'EDQUOT') {
     return new OutOfSpaceError(`the disk of ${path} is full: free some space and try again (${text})`, {
       cause: error,
     });
