@@ -5,7 +5,7 @@ import { describe, expect, it } from 'vitest';
 import { code } from '../../src/base/errors.ts';
 import { versions } from '../../src/cni/netconf.ts';
 import { readNetworkConfig } from '../../src/ipam/config.ts';
-import { documents, read } from '../helpers/docs.ts';
+import { type CodeBlock, documents, read } from '../helpers/docs.ts';
 import { keysRead, networksIn, readAsPlugin, schemaProblems, schemaProperties } from '../helpers/network-schema.ts';
 import { project } from '../helpers/project.ts';
 
@@ -76,9 +76,10 @@ describe('every example', () => {
     let networks = 0;
     for (const page of pages) {
       for (const block of page.blocks) {
-        if (!['json', 'jsonc'].includes(block.language)) continue;
+        const text = jsonOf(block);
+        if (text === undefined) continue;
         const where = `${page.path}:${block.line}`;
-        const value = parsed(block.text, where);
+        const value = parsed(text, where);
         for (const network of networksIn(value)) {
           networks++;
           expect(readAsPlugin(network), where).toBeUndefined();
@@ -86,7 +87,7 @@ describe('every example', () => {
         if (networksIn(value).length > 0) expect(schemaProblems(value), where).toEqual([]);
       }
     }
-    expect(networks).toBeGreaterThan(8);
+    expect(networks).toBeGreaterThan(15);
   });
 
   it('of cni-conf satisfies the schema and the plugin', () => {
@@ -134,6 +135,12 @@ describe('no page', () => {
     for (const page of pages) expect(page.text.startsWith('# '), page.path).toBe(true);
   });
 });
+
+/** The JSON of a block, or the one that a NetworkAttachmentDefinition carries. */
+function jsonOf({ language, text }: CodeBlock): string | undefined {
+  if (language === 'json') return text;
+  return language === 'yaml' ? /^ +config: \|\n([\s\S]*)$/m.exec(text)?.[1] : undefined;
+}
 
 function parsed(text: string, where: string): unknown {
   try {
