@@ -49,7 +49,6 @@ export class UsageError extends Error {
 export function text(args: Args, name: string): string | undefined {
   const value = args[name];
   if (value === undefined) return undefined;
-  if (Array.isArray(value)) throw new UsageError(`--${name} is given ${value.length} times: give it once`);
   if (value === '') throw new UsageError(`${name}: must not be empty`);
   return String(value);
 }

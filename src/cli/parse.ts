@@ -33,6 +33,11 @@ export async function parseArgs(command: Command, argv: readonly string[], colum
     );
   }
   checkPositionals(command, args, advice);
+  for (const [name, { many }] of Object.entries(flags)) {
+    const value = args[name];
+    if (many || !Array.isArray(value)) continue;
+    throw new UsageError(`--${name} is given ${value.length} times: give it once; ${advice}`);
+  }
   if (problem !== undefined) throw new UsageError(`${problem.replace(/\s*\n\s*/g, ' ')}; ${advice}`);
   const rest = Array.isArray(args._) ? args._.slice(1) : [];
   if (rest.length > 0) {

@@ -1,5 +1,5 @@
 // Examines what lies on this node: the executable, the configurations, logs and folders.
-import { accessSync, constants, existsSync, statSync } from 'node:fs';
+import { closeSync, constants, existsSync, openSync, rmSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { deadlineIn } from '../../base/clock.ts';
 import { FailureError, messageOf } from '../../base/errors.ts';
@@ -111,16 +111,22 @@ function examineFiles({ log, store }: NetworkConfig): Diagnosis[] {
   return [...logged, writable('dataDir', store.dataDir, 'no address can be given out safely')];
 }
 
-/** An absent file is fine where its folder can take it, or can itself be made. */
+/** An absent file is fine where it could be made. Root may everything by its mode, so only trying tells. */
 function writable(area: string, path: string, otherwise: string): Diagnosis {
   try {
     let place = path;
     while (!existsSync(place)) place = dirname(place);
-    accessSync(place, constants.W_OK);
+    if (statSync(place).isDirectory()) tryFile(join(place, `.kube-ipam-status-${process.pid}`));
+    else closeSync(openSync(place, constants.O_WRONLY | constants.O_APPEND | constants.O_NONBLOCK));
     return diagnosis(area, path, 'fine', place === path ? 'can be written' : 'can be made');
   } catch (error) {
     return diagnosis(area, path, 'wrong', `cannot be written (${messageOf(error)}): ${otherwise}`, {
       advice: 'mount it for writing, or name another place in the configuration',
     });
   }
+}
+
+function tryFile(path: string): void {
+  closeSync(openSync(path, 'wx', 0o600));
+  rmSync(path);
 }

@@ -1,0 +1,284 @@
+// Installing and uninstalling the built executable, in folders of a test's own and in a machine of its own.
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { describe, expect, it } from 'vitest';
+import { libraryFolder } from '../../scripts/bundle/sea.ts';
+import { libraryFolder as installed } from '../../src/cli/install/executable.ts';
+import { Desk, kubeIpam, runProcess, sources } from '../helpers/command-line.ts';
+import { executable, tree } from '../helpers/executable.ts';
+import { Machine, whyNoMachine } from '../helpers/machine.ts';
+
+/** Runs the built executable with the folders of a desk. */
+function install(desk: Desk, ...argv: readonly string[]) {
+  const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir];
+  return kubeIpam([...argv, ...places], { program: executable });
+}
+
+function files(folder: string): string[] {
+  return existsSync(folder) ? (readdirSync(folder, { recursive: true }) as string[]).sort() : [];
+}
+
+const network = (desk: Desk) => ['--subnet', '10.1.0.0/24', '--data-dir', desk.dataDir];
+const program = (desk: Desk) => join(desk.folder, 'bin', 'kube-ipam');
+
+describe('install', () => {
+  it('puts executable, libraries and configuration in place, with their modes, and all of them work', async () => {
+    using desk = new Desk();
+    const { code, stdout, stderr } = await install(desk, 'install', 'bridge', ...network(desk));
+    expect({ code, stderr }).toMatchObject({
+      code: 0,
+      stderr: expect.stringContaining('main plugin bridge is not in'),
+    });
+    expect(stdout).toContain('record the ranges of network pods');
+    expect(files(join(desk.folder, 'bin'))).toEqual(['kube-ipam', 'kube-ipam.lib', 'kube-ipam.lib/libatomic.so.1']);
+    expect(files(desk.confDir)).toEqual(['1-kube-ipam.conf']);
+    const mode = (path: string) => (statSync(path).mode & 0o777).toString(8);
+    expect(mode(program(desk))).toBe('755');
+    expect(mode(join(desk.folder, 'bin/kube-ipam.lib/libatomic.so.1'))).toBe('644');
+    expect(mode(join(desk.confDir, '1-kube-ipam.conf'))).toBe('644');
+    expect(readFileSync(program(desk)).equals(readFileSync(executable))).toBe(true);
+    const conf = readFileSync(join(desk.confDir, '1-kube-ipam.conf'), 'utf8');
+    const env = { CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'c', CNI_NETNS: '/run/netns/c', CNI_IFNAME: 'eth0' };
+    const logless = JSON.stringify({ ...JSON.parse(conf), ipam: { ...JSON.parse(conf).ipam, logLevel: 'off' } });
+    const added = await runProcess(program(desk), [], { env, input: logless });
+    expect(JSON.parse(added.stdout)).toMatchObject({ ips: [{ address: '10.1.0.2/24' }] });
+    expect((await desk.run(['usage'])).stdout).toMatch(/pods +10\.1\.0\.0\/24/);
+  });
+
+  it('may be repeated, and says what stays as it is', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    const before = statSync(program(desk)).ino;
+    const again = await install(desk, 'install', 'bridge', ...network(desk));
+    expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('they are the same') });
+    expect(statSync(program(desk)).ino).not.toBe(before);
+    const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir];
+    const itself = await kubeIpam(['install', ...places], { program: program(desk) });
+    expect(itself).toMatchObject({ code: 0, stdout: expect.stringContaining('it is this very file') });
+    expect(files(desk.folder).filter(name => name.endsWith('.new'))).toEqual([]);
+    const other = await install(desk, 'install', 'bridge', ...network(desk), '--exclude', '10.1.0.9');
+    expect(other.stdout).toContain('replace the ranges of network pods');
+  });
+
+  it('replaces a copy that is running, and the runtime never sees half of one', async () => {
+    using desk = new Desk();
+    await install(desk, 'install');
+    // A command that waits for its input is a running copy.
+    const running: ChildProcess = spawn(program(desk), ['import', '--data-dir', desk.dataDir], {
+      stdio: ['pipe', 'ignore', 'pipe'],
+    });
+    let said = '';
+    running.stderr?.on('data', chunk => {
+      said += chunk;
+    });
+    const ended = new Promise<number | null>(resolve => running.on('close', resolve));
+    try {
+      while (running.exitCode === null && !existsSync(`/proc/${running.pid}/exe`)) await sleep(5);
+      let isDone = false;
+      const done = install(desk, 'install').finally(() => {
+        isDone = true;
+      });
+      let asked = 0;
+      while (!isDone) {
+        const answer = await runProcess(program(desk), [], { env: { CNI_COMMAND: 'VERSION' } });
+        expect(answer).toMatchObject({ code: 0, stdout: expect.stringContaining('supportedVersions') });
+        asked++;
+      }
+      expect(await done).toMatchObject({ code: 0 });
+      expect(asked).toBeGreaterThan(0);
+      expect(running.exitCode).toBeNull();
+    } finally {
+      running.stdin?.end();
+    }
+    expect(await ended).toBe(1);
+    expect(said).toContain('the input is empty');
+  });
+
+  it('writes a list as .conflist, takes a file as it is, and removes the older form', async () => {
+    using desk = new Desk();
+    expect(await install(desk, 'install', 'calico', ...network(desk))).toMatchObject({ code: 0 });
+    expect(files(desk.confDir)).toEqual(['1-kube-ipam.conflist']);
+    const own = {
+      cniVersion: '1.0.0',
+      name: 'mine',
+      type: 'bridge',
+      ipam: { type: 'kube-ipam', subnet: '10.3.0.0/24', dataDir: desk.dataDir },
+    };
+    const source = desk.write('mine.json', `  ${JSON.stringify(own)}  \n`);
+    expect(await install(desk, 'install', '--conf', source)).toMatchObject({ code: 0 });
+    expect(files(desk.confDir)).toEqual(['1-kube-ipam.conf']);
+    expect(readFileSync(join(desk.confDir, '1-kube-ipam.conf'), 'utf8')).toBe(readFileSync(source, 'utf8'));
+    desk.write('net.d/0-other.conf', { cniVersion: '1.0.0', name: 'o', type: 'bridge' });
+    const warned = await install(desk, 'install', '--conf', source);
+    expect(warned.stderr).toContain(`the runtime takes ${join(desk.confDir, '0-other.conf')} before`);
+  });
+
+  it('changes nothing for a configuration that cannot be used, nor in a dry run', async () => {
+    using desk = new Desk();
+    const bad = desk.write('bad.json', {
+      cniVersion: '1.0.0',
+      name: 'x',
+      type: 'bridge',
+      ipam: { type: 'kube-ipam', subnet: '10.1.0.1/24' },
+    });
+    const refused = await install(desk, 'install', '--conf', bad);
+    expect(refused).toMatchObject({ code: 1, stdout: '', stderr: expect.stringContaining('write 10.1.0.0/24') });
+    const broken = await install(desk, 'install', '--conf', desk.write('broken.json', '{"a": 1,}'));
+    expect(broken).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining('broken.json:1:8: not JSON: a comma too many'),
+    });
+    const named = await install(desk, 'install', 'calico', ...network(desk), '--conf-name', 'x.conf');
+    expect(named).toMatchObject({ code: 2, stderr: expect.stringContaining('must end in .conflist') });
+    const dry = await install(desk, 'install', 'bridge', ...network(desk), '--dry-run');
+    expect(dry).toMatchObject({
+      code: 0,
+      stdout: expect.stringMatching(/^would copy .*\nwould write .*\nwould record .*\n$/),
+    });
+    expect(files(join(desk.folder, 'bin'))).toEqual([]);
+    expect(files(desk.confDir)).toEqual([]);
+    expect(existsSync(desk.dataDir)).toBe(false);
+  });
+
+  it('installs without its store, and says so', async () => {
+    using desk = new Desk();
+    const etcd = ['--subnet', '10.1.0.0/24', '--etcd-url', 'http://127.0.0.1:1', '--timeout', '2'];
+    const { code, stderr } = await install(desk, 'install', 'bridge', ...etcd);
+    expect(code).toBe(0);
+    expect(stderr).toContain('are not recorded: etcd cannot be reached');
+    expect(files(desk.confDir)).toEqual(['1-kube-ipam.conf']);
+  });
+
+  it('refuses to install the sources', async () => {
+    using desk = new Desk();
+    const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir];
+    const said = await runProcess(sources[0], [sources[1], 'install', ...places]);
+    expect(said).toMatchObject({ code: 1, stderr: expect.stringContaining('npm run build') });
+    expect(libraryFolder).toBe(installed);
+  });
+
+  it('leaves the old executable where the new one cannot run', async ctx => {
+    const why = await whyNoMachine();
+    if (why !== undefined) return ctx.skip(why);
+    await using machine = await Machine.start('host-a');
+    const bin = join(machine.folder, 'bin');
+    mkdirSync(bin);
+    await machine.must(['mount', '-t', 'tmpfs', '-o', 'noexec', 'tmpfs', bin]);
+    const old = machine.path(join(bin, 'kube-ipam'));
+    writeFileSync(old, 'the old one');
+    const said = await machine.run([executable, 'install', '--bin-dir', bin, '--conf-dir', machine.folder]);
+    expect(said).toMatchObject({ code: 1, stderr: expect.stringMatching(/does not run here: .*noexec/) });
+    expect(readFileSync(old, 'utf8')).toBe('the old one');
+    expect(readdirSync(machine.path(bin)).sort()).toEqual(['kube-ipam', 'kube-ipam.lib']);
+  });
+
+  it('writes the name of the node, and uses it', async ctx => {
+    const why = await whyNoMachine();
+    if (why !== undefined) return ctx.skip(why);
+    await using machine = await Machine.start('host-a');
+    using desk = new Desk();
+    mkdirSync(join(machine.folder, 'etc'));
+    await machine.must(['mkdir', '-p', '/etc/kube-ipam']);
+    try {
+      await machine.must(['mount', '--bind', join(machine.folder, 'etc'), '/etc/kube-ipam']);
+      const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir];
+      const said = await machine.run([executable, 'install', '--node', 'worker-7', ...places]);
+      expect(said).toMatchObject({ code: 0, stdout: expect.stringContaining('write /etc/kube-ipam/node: worker-7') });
+      expect(readFileSync(join(machine.folder, 'etc/node'), 'utf8')).toBe('worker-7\n');
+      expect((statSync(join(machine.folder, 'etc/node')).mode & 0o777).toString(8)).toBe('644');
+      const status = await machine.run([executable, 'status', ...places, '-o', 'json']);
+      expect(status.stdout).toContain('"subject": "worker-7"');
+      const bad = await machine.run([executable, 'install', '--node', 'a/b', ...places]);
+      expect(bad).toMatchObject({ code: 2, stderr: expect.stringContaining('is no name for a node') });
+    } finally {
+      await machine.run(['umount', '/etc/kube-ipam']);
+    }
+  });
+});
+
+describe('uninstall', () => {
+  it('removes what install wrote, keeps the data, and may be repeated', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    const dry = await install(desk, 'uninstall', '--dry-run');
+    expect(dry).toMatchObject({ code: 0, stdout: expect.stringContaining(`would remove ${program(desk)}`) });
+    expect(existsSync(program(desk))).toBe(true);
+    const { code, stdout } = await install(desk, 'uninstall');
+    expect(code).toBe(0);
+    expect(stdout.split('\n').slice(0, 2)).toEqual([
+      `removed ${join(desk.confDir, '1-kube-ipam.conf')}`,
+      `removed ${program(desk)}`,
+    ]);
+    expect(stdout).toContain(`left: the addresses in ${desk.dataDir}`);
+    expect(files(join(desk.folder, 'bin'))).toEqual([]);
+    expect(files(desk.confDir)).toEqual([]);
+    expect(existsSync(join(desk.dataDir, 'store.db'))).toBe(true);
+    expect(await install(desk, 'uninstall')).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('nothing to remove'),
+    });
+  });
+
+  it('--purge asks, takes the store, and leaves what is not its own', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    writeFileSync(join(desk.dataDir, 'mine.txt'), 'x');
+    expect(await install(desk, 'uninstall', '--purge')).toMatchObject({
+      code: 2,
+      stderr: expect.stringContaining('say --yes'),
+    });
+    expect(existsSync(program(desk))).toBe(true);
+    expect(await install(desk, 'uninstall', '--purge', '--yes')).toMatchObject({ code: 0 });
+    expect(files(desk.dataDir)).toEqual(['mine.txt']);
+  });
+
+  it('refuses while another network uses the executable', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    const other = desk.network('other', { subnet: '10.9.0.0/24', dataDir: desk.dataDir });
+    const refused = await install(desk, 'uninstall');
+    expect(refused).toMatchObject({
+      code: 1,
+      stdout: '',
+      stderr: expect.stringContaining(`${other} still uses kube-ipam`),
+    });
+    expect(files(join(desk.folder, 'bin'))).toContain('kube-ipam');
+    expect(await install(desk, 'uninstall', '--force')).toMatchObject({ code: 0 });
+    expect(files(desk.confDir)).toEqual(['other.conf']);
+  });
+});
+
+describe('status of an installation', () => {
+  it('is fine after install, and names what is missing or open to others', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    const well = await install(desk, 'status', '-o', 'json');
+    expect(JSON.parse(well.stdout)).toMatchObject({ worst: 'fine' });
+    expect(well.code).toBe(0);
+    chmodSync(program(desk), 0o777);
+    const open = await install(desk, 'status');
+    expect(open).toMatchObject({ code: 1, stdout: expect.stringContaining('others than root may change it') });
+    await install(desk, 'uninstall');
+    const none = await install(desk, 'status');
+    expect(none.code).toBe(1);
+    expect(none.stdout).toContain('no pod can be given an address');
+    expect(none.stdout).toContain('holds no network configuration');
+    expect(files(tree)).toContain('kube-ipam');
+  });
+
+  it('tells which file the runtime takes first, files that are broken, and a log that cannot be written', async () => {
+    using desk = new Desk();
+    desk.network('pods', { subnet: '10.1.0.0/24', dataDir: desk.dataDir, logFile: '/proc/kube-ipam.log' });
+    desk.write('net.d/0-first.conf', { cniVersion: '1.0.0', name: 'o', type: 'bridge' });
+    desk.write('net.d/zz.conflist', '{"name": "x" "plugins": []}');
+    const { code, stdout } = await install(desk, 'status', '-o', 'json');
+    expect(code).toBe(1);
+    const { diagnoses } = JSON.parse(stdout) as { diagnoses: { level: string; subject: string; text: string }[] };
+    const found = (subject: string) => diagnoses.find(one => one.subject === subject && one.level !== 'fine')?.text;
+    expect(found(join(desk.confDir, '0-first.conf'))).toContain('does not use kube-ipam');
+    expect(found(join(desk.confDir, 'zz.conflist'))).toContain('line 1, column 13');
+    expect(found('/proc/kube-ipam.log')).toContain('cannot be written');
+  });
+});

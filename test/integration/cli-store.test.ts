@@ -1,0 +1,356 @@
+// The commands that look at a store and change it, on both stores, with records as ADD writes them.
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { deadlineIn } from '../../src/base/clock.ts';
+import { readMachine } from '../../src/base/node.ts';
+import { parseIp } from '../../src/net/ip.ts';
+import { Desk, kubeIpam, type Said } from '../helpers/command-line.ts';
+import { onEachStore } from '../helpers/each-store.ts';
+import { call, confOf, type Json } from '../helpers/plugin.ts';
+
+const ranges = { subnet: '10.1.0.0/27', rangeStart: '10.1.0.2', rangeEnd: '10.1.0.20' };
+
+onEachStore(here => {
+  let desk: Desk;
+  beforeEach(() => {
+    desk = new Desk();
+    desk.network('net', { ...here.site.access, ...ranges, logFile: join(desk.folder, 'log') });
+  });
+  afterEach(() => desk[Symbol.dispose]());
+
+  const run = (...argv: readonly string[]): Promise<Said> => desk.run([...argv, '--timeout', '20']);
+  const add = async (containerID: string, more: Json = {}, pod?: string) => {
+    const args = pod === undefined ? '' : `IgnoreUnknown=1;K8S_POD_NAMESPACE=shop;K8S_POD_NAME=${pod}`;
+    const { addresses, error } = await call('ADD', {
+      conf: confOf(here.site, { ...ranges, ...more }),
+      containerID,
+      args,
+    });
+    expect(error).toBeUndefined();
+    return addresses;
+  };
+  const address = (text: string) => here.site.keys.address(parseIp(text)!);
+  const record = (more: Json = {}): Json => ({
+    cluster: 'default',
+    kind: 'dynamic',
+    since: '2026-01-02T03:04:05Z',
+    ...{ node: here.site.node, machine: readMachine().machine, boot: readMachine().boot },
+    ...{ network: 'net', containerID: 'c1', ifname: 'eth0', netns: '/run/netns/c1' },
+    ...more,
+  });
+  const attachment = (containerID: string) =>
+    here.site.keys.attachment({ node: here.site.node, network: 'net', containerID, ifname: 'eth0' });
+
+  it('ls lists, filters, and prints for people and programs', async () => {
+    await add('container-a', {}, 'web-0');
+    await add('container-b', {}, 'web-1');
+    await run('reserve', '10.1.0.9', '--reason', 'printer');
+    const { code, stdout } = await run('ls');
+    expect(code).toBe(0);
+    const [head, ...rows] = stdout.trimEnd().split('\n');
+    expect(head).toMatch(/^ADDRESS +KIND +NETWORK +NODE +POD +CONTAINER +IF +SINCE +REMARK$/);
+    expect(rows).toHaveLength(3);
+    expect(rows[0]).toMatch(/^10\.1\.0\.2 +dynamic +net +\S+ +shop\/web-0 +container-a +eth0 /);
+    expect(rows[2]).toMatch(/^10\.1\.0\.9 +reserved .* printer$/);
+    const listed = async (...filter: readonly string[]) =>
+      (await desk.json<{ address: string }[]>(['ls', ...filter])).map(one => one.address);
+    expect(await listed()).toEqual(['10.1.0.2', '10.1.0.3', '10.1.0.9']);
+    expect(await listed('--pod', 'web-1')).toEqual(['10.1.0.3']);
+    expect(await listed('--pod', 'shop/web-1')).toEqual(['10.1.0.3']);
+    expect(await listed('--pod', 'other/web-1')).toEqual([]);
+    expect(await listed('--namespace', 'shop', '--node', here.site.node)).toEqual(['10.1.0.2', '10.1.0.3']);
+    expect(await listed('--kind', 'reserved')).toEqual(['10.1.0.9']);
+    expect(await listed('--family', '6')).toEqual([]);
+    expect(await listed('--network', 'another')).toEqual([]);
+    expect(await listed('--all-spaces')).toContain('10.1.0.9');
+    expect((await run('ls', '-o', 'yaml')).stdout).toMatch(/^- address: "10\.1\.0\.2"\n {2}space: /);
+    expect((await run('ls', '-o', 'wide')).stdout).toContain('/run/netns/pod-1');
+    expect(stdout).not.toContain('\u001b');
+  });
+
+  it('ls prints lists that are longer than a page, whole and in order', async () => {
+    const count = 2500;
+    const all = Array.from({ length: count }, (_, i) => `10.2.${i >> 8}.${i & 255}`);
+    for (let start = 0; start < count; start += 100) {
+      const writes = all.slice(start, start + 100).map(one => ({ put: address(one), value: JSON.stringify(record()) }));
+      await here.site.kv.commit({ conditions: [], writes }, deadlineIn(20_000));
+    }
+    const listed = await desk.json<{ address: string }[]>(['ls']);
+    expect(listed.map(one => one.address)).toEqual(all);
+    expect((await run('ls')).stdout.trimEnd().split('\n')).toHaveLength(count + 1);
+  });
+
+  it('show finds an address, a pod and a container, and says where a free address lies', async () => {
+    await add('0123456789abcdef', {}, 'web-0');
+    for (const what of ['10.1.0.2', 'web-0', 'shop/web-0', '0123456789abcdef', '012345']) {
+      const { code, stdout } = await run('show', what);
+      expect(code, what).toBe(0);
+      for (const part of ['10.1.0.2', 'shop/web-0', '0123456789abcdef', 'network net']) expect(stdout).toContain(part);
+      const { holdings } = await desk.json<{ holdings: { addresses: Json[] }[] }>(['show', what]);
+      expect(holdings, what).toHaveLength(1);
+      expect(holdings[0]!.addresses).toMatchObject([{ address: '10.1.0.2', kind: 'dynamic' }]);
+    }
+    for (const [what, where] of [
+      ['10.1.0.7', 'address of 10.1.0.0/27, network net'],
+      ['10.1.0.1', 'gateway of 10.1.0.0/27, network net'],
+      ['192.0.2.1', 'nobody holds it'],
+      ['01234', 'nobody holds it'],
+    ]) {
+      const { code, stdout, stderr } = await run('show', what!);
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toContain(where);
+    }
+  });
+
+  it('usage counts each kind, for every range', async () => {
+    await add('a', { exclude: ['10.1.0.20'] });
+    await add('b');
+    await run('reserve', '10.1.0.10-10.1.0.12', '--reason', 'x');
+    await here.site.put(address('10.1.0.15'), record({ kind: 'held', until: '2099-01-01T00:00:00Z' }));
+    await here.site.put(address('10.1.0.16'), record({ kind: 'fixed' }));
+    const [line] = await desk.json<Json[]>(['usage']);
+    expect(line).toMatchObject({
+      ...{ network: 'net', subnet: '10.1.0.0/27', first: '10.1.0.2', last: '10.1.0.20' },
+      ...{ size: 18, used: 2, fixed: 1, reserved: 3, held: 1, free: 11 },
+    });
+    const { stdout } = await run('usage');
+    expect(stdout).toMatch(/net +10\.1\.0\.0\/27 +18 +2 +1 +3 +1 +11 +39 % {2}\[##frrrrh\.{12}\]/);
+    expect(await run('usage', '--network', 'absent')).toMatchObject({ code: 1, stdout: '' });
+  });
+
+  it('reserve keeps addresses from ADD, tells whom it could not take them from, and may be repeated', async () => {
+    const [taken] = await add('holder', {}, 'web-0');
+    const first = await run('reserve', '10.1.0.0/27', '--reason', 'moving out');
+    expect(first.code).toBe(1);
+    expect(first.stdout).toContain('31 addresses reserved');
+    expect(first.stdout).toContain(`${taken} is held by pod shop/web-0`);
+    const again = await run('reserve', '10.1.0.3-10.1.0.5', '--reason', 'other words');
+    expect(again).toMatchObject({ code: 0, stderr: '' });
+    expect(again.stdout).toMatch(/^0 addresses reserved.*\n3 reserved before: 10\.1\.0\.3 \(moving out\)/);
+    const full = await call('ADD', { conf: confOf(here.site, ranges), containerID: 'late' });
+    expect(full.error).toMatchObject({ code: 100 });
+    expect(full.error?.msg).toContain('18 reserved');
+    expect(await run('unreserve', '10.1.0.0/27')).toMatchObject({ code: 0 });
+    expect(await run('unreserve', '10.1.0.0/27')).toMatchObject({ code: 0 });
+    expect((await desk.json<Json[]>(['ls'])).map(({ address: one }) => one)).toEqual([taken]);
+    expect(await add('late')).toEqual(['10.1.0.3']);
+  });
+
+  it('reserve takes 4096 addresses', async () => {
+    const { code, stdout } = await run('reserve', '10.4.0.0/20', '--reason', 'racks');
+    expect({ code, stdout: stdout.split(' ')[0] }).toEqual({ code: 0, stdout: '4096' });
+    expect(await here.site.remains()).toHaveLength(4096);
+    expect((await run('unreserve', '10.4.0.0/20')).stdout).toContain('4096 addresses no longer reserved');
+    expect(await here.site.remains()).toEqual([]);
+  });
+
+  describe('release', () => {
+    it('frees the whole attachment of a container whose namespace is gone, and nothing else', async () => {
+      const sets = { ranges: [[{ subnet: 'fd00:1::/64' }]] };
+      const freed = await add('gone', sets);
+      expect(freed).toHaveLength(2);
+      await add('stays');
+      const { code, stdout } = await run('release', freed[1]!, '--yes');
+      expect(code).toBe(0);
+      expect(stdout).toMatch(/released: its network namespace \/run\/netns\/pod-1 is gone/);
+      expect((await here.site.remains()).filter(key => /gone|0002$|fd00/.test(key))).toEqual([]);
+      expect(await here.site.remains()).toHaveLength(2);
+      expect(await run('release', freed[1]!, '--yes')).toMatchObject({ code: 1, stdout: '' });
+      expect(readFileSync(join(desk.folder, 'log'), 'utf8')).toContain('"event":"released by hand"');
+    });
+
+    it('frees what an earlier boot wrote', async () => {
+      await here.site.put(
+        address('10.1.0.5'),
+        record({ containerID: 'old', boot: 'another', netns: '/proc/self/ns/net' }),
+      );
+      await here.site.put(attachment('old'), { addresses: ['10.1.0.5'] });
+      const { code, stdout } = await run('release', '10.1.0.5', '--yes');
+      expect({ code, stdout }).toMatchObject({
+        code: 0,
+        stdout: expect.stringContaining('before this machine was started'),
+      });
+      expect(await here.site.remains()).toEqual([]);
+    });
+
+    it('refuses what lives, what another node or machine holds, and what it may not touch', async () => {
+      // Of the process that looks: a namespace that is there for certain.
+      const namespace = '/proc/self/ns/net';
+      await here.site.put(address('10.1.0.5'), record({ netns: namespace }));
+      await here.site.put(attachment('c1'), { addresses: ['10.1.0.5'] });
+      await here.site.put(address('10.1.0.6'), record({ node: 'elsewhere' }));
+      await here.site.put(address('10.1.0.7'), record({ machine: '0123456789abcdef' }));
+      await here.site.put(address('10.1.0.8'), record({ netns: '' }));
+      await here.site.put(address('10.1.0.9'), { kind: 'service', since: '' });
+      await here.site.put(address('10.1.0.10'), { kind: 'from-the-future' });
+      await here.site.put(address('10.1.0.11'), record({ kind: 'reserved' }));
+      const before = await here.site.remains();
+      for (const [what, why] of [
+        ['10.1.0.5', `its network namespace ${namespace} is there`],
+        ['10.1.0.6', 'it belongs to node elsewhere'],
+        ['10.1.0.7', 'another machine'],
+        ['10.1.0.8', 'names no network namespace'],
+        ['10.1.0.9', 'belongs to a Service'],
+        ['10.1.0.10', 'of a kind that this version does not know'],
+        ['10.1.0.11', 'kube-ipam unreserve 10.1.0.11'],
+      ]) {
+        const { code, stdout } = await run('release', what!, '--yes');
+        expect(code, what).toBe(1);
+        expect(stdout, what).toContain(why);
+      }
+      for (const never of ['10.1.0.9', '10.1.0.10', '10.1.0.11']) {
+        expect((await run('release', never, '--yes', '--force')).code).toBe(1);
+      }
+      expect(await here.site.remains()).toEqual(before);
+      expect(await run('release', '10.1.0.5', '--force', '--dry-run')).toMatchObject({ code: 0 });
+      expect(await here.site.remains()).toEqual(before);
+      expect(await run('release', '10.1.0.6', '--force')).toMatchObject({ code: 2 });
+      expect(await run('release', '10.1.0.6', '--force', '--yes')).toMatchObject({ code: 0 });
+      expect(await run('release', 'c1', '--force', '--yes')).toMatchObject({ code: 0 });
+      expect(await run('release', '10.1.0.5', '--force', '--yes')).toMatchObject({ code: 1 });
+      expect((await here.site.remains()).length).toBe(before.length - 3);
+    });
+  });
+
+  it('check finds each planted contradiction, and only those', async () => {
+    await add('good');
+    expect(await run('check')).toMatchObject({ code: 0, stdout: expect.stringContaining('no trouble') });
+    const { site } = here;
+    await site.put(address('10.1.0.10'), record({ containerID: 'lost' }));
+    await site.put(address('10.1.0.11'), record({ containerID: 'other' }));
+    await site.put(attachment('other'), { addresses: ['10.1.0.12'] });
+    await site.put(attachment('thief'), { addresses: ['10.1.0.2'] });
+    await site.put(attachment('void'), { addresses: [] });
+    await site.put(attachment('broken'), 'not json');
+    await site.put(address('10.1.0.13'), 'not json');
+    await site.put(address('10.1.0.14'), { kind: 'from-the-future' });
+    await site.put(address('10.9.0.1'), record({ containerID: 'far' }));
+    await site.put(attachment('far'), { addresses: ['10.9.0.1'] });
+    await site.put(`${site.keys.prefix}addresses/4/10.1.0.99`, record());
+    await site.put(`${site.keys.prefix}workloads/x`, {});
+    await site.put(`${site.keys.cursors()}net/010.001.000.002-010.001.000.003`, '10.1.0.2');
+    await site.put(site.keys.network('unreadable'), 'not json');
+    const { code, stdout } = await run('check', '-o', 'json');
+    expect(code).toBe(1);
+    const { findings } = JSON.parse(stdout) as { findings: { level: string; rule: string; subject: string }[] };
+    const id = (name: string) => `${site.node}/net/${name}/eth0`;
+    const found = findings.map(({ level, rule, subject }) => `${level} ${rule} ${subject}`).sort();
+    expect(found).toEqual(
+      [
+        'trouble no-attachment 10.1.0.10',
+        'trouble not-listed 10.1.0.11',
+        `trouble no-record ${id('other')}`,
+        `trouble other-owner ${id('thief')}`,
+        'trouble two-holders 10.1.0.2',
+        `trouble no-addresses ${id('void')}`,
+        `trouble unreadable-value ${id('broken')}`,
+        'trouble unreadable-value 10.1.0.13',
+        'note unknown-kind 10.1.0.14',
+        'trouble outside-ranges 10.9.0.1',
+        `trouble unknown-key ${site.keys.prefix}addresses/4/10.1.0.99`,
+        `note unknown-key ${site.keys.prefix}workloads/x`,
+        `note unknown-set ${site.keys.cursors()}net/010.001.000.002-010.001.000.003`,
+        'trouble unreadable-value network unreadable',
+      ].sort(),
+    );
+    const table = await run('check');
+    expect(table.stdout).toMatch(/^LEVEL +RULE +SUBJECT +WHAT\ntrouble /);
+    expect(table.stdout).toContain('11 in trouble, 3 notes');
+  });
+
+  it('writes nothing into a store that only newer programs may write', async () => {
+    const format = '/kube-ipam/v1/format';
+    await add('a');
+    await here.site.put(format, { format: 2, minReader: 2 });
+    try {
+      for (const argv of [
+        ['reserve', '10.1.0.9', '--reason', 'x'],
+        ['release', '10.1.0.2', '--yes', '--force'],
+      ]) {
+        const { code, stderr } = await run(...argv);
+        expect(code).toBe(1);
+        expect(stderr).toContain('install the newer release');
+      }
+    } finally {
+      await here.site.put(format, { format: 1, minReader: 1 });
+    }
+    expect(await here.site.remains()).toHaveLength(2);
+  });
+
+  it('export and import: round trip through a file, a dry run, a repetition, and conflicts', async () => {
+    await add('a', { ranges: [[{ subnet: 'fd00:1::/64' }]] }, 'web-0');
+    await run('reserve', '10.1.0.9', '--reason', 'printer');
+    await here.site.put(address('10.1.0.15'), record({ kind: 'held', until: '2099-01-01T00:00:00Z' }));
+    await here.site.put(address('10.1.0.16'), record({ kind: 'held', until: '2020-01-01T00:00:00Z' }));
+    await here.site.put(here.site.keys.fence({ node: 'n', network: 'net', containerID: 'c', ifname: 'e' }), {});
+    const file = join(desk.folder, 'backup');
+    const node = ['--node-name', 'node-a'];
+    expect(await run('export', '--file', file, ...node)).toMatchObject({ code: 0, stdout: '' });
+    const [head, ...lines] = readFileSync(file, 'utf8').trimEnd().split('\n');
+    expect(JSON.parse(head!)).toMatchObject({
+      format: 'kube-ipam-export',
+      version: 1,
+      store: here.kind,
+      node: 'node-a',
+    });
+    expect(lines.join('\n')).not.toContain('/fences/');
+
+    // Into the embedded store whatever the source: all but the hold whose time is over arrives.
+    const other = ['--data-dir', join(desk.folder, 'other'), ...node];
+    const count = lines.length;
+    const dry = await kubeIpam(['import', file, '--dry-run', ...other]);
+    expect(dry).toMatchObject({ code: 0, stdout: expect.stringContaining(`${count - 1} records would be written`) });
+    expect((await kubeIpam(['ls', '--all-spaces', '-o', 'json', ...other])).stdout).toBe('[]\n');
+    const done = await kubeIpam(['import', ...other], { input: readFileSync(file, 'utf8') });
+    expect(done).toMatchObject({ code: 0, stdout: expect.stringContaining(`${count - 1} records written`) });
+    const again = await kubeIpam(['import', file, ...other]);
+    expect(again.stdout).toMatch(new RegExp(`^0 records written, ${count - 1} there already`));
+    expect((await kubeIpam(['check', '--space', here.site.keys.space, ...other])).code).toBe(0);
+
+    // And back, into the same store: everything is there already, whichever name the node had on the way.
+    const back = await kubeIpam(['export', '--space', here.site.keys.space, ...other]);
+    expect(back.stdout.replaceAll('"node":"local"', '"node":"node-a"').replaceAll('/local/', '/node-a/')).not.toBe('');
+    const returned = await desk.run(['import', ...node], { input: back.stdout });
+    expect(returned).toMatchObject({ code: 0, stdout: expect.stringMatching(/^0 records written/) });
+
+    // Another owner is never replaced, and half an attachment never comes.
+    await here.site.put(address('10.1.0.2'), record({ containerID: 'newer' }));
+    const missing = `${here.site.keys.addresses(6)}fd00:0001:0000:0000:0000:0000:0000:0002`;
+    await here.site.remove(missing);
+    const refused = await desk.run(['import', file, ...node]);
+    expect(refused.code).toBe(1);
+    expect(refused.stdout).toContain('conflict: 10.1.0.2 belongs to container newer');
+    const keys = (await here.site.entries()).map(({ key }) => key);
+    expect(keys).not.toContain(missing);
+  });
+
+  it('import refuses what is no export, what is cut short, and what says one thing twice', async () => {
+    const head = JSON.stringify({ format: 'kube-ipam-export', version: 1, store: 'etcd', revision: 1, node: 'n' });
+    const line = JSON.stringify({ key: address('10.1.0.2'), value: record() });
+    for (const [input, why] of [
+      ['', 'empty'],
+      ['{"a":1}\n', 'line 1 is not the head of an export'],
+      [`${head.replace('"version":1', '"version":9')}\n`, 'newer release'],
+      [`${head}\n${line.slice(0, -9)}`, 'line 2 is no JSON object'],
+      [`${head}\n${line}\n\n${line}\n`, 'lines 2 and 4 have the same key'],
+      [`${head}\n{"key":"/etc/passwd","value":""}\n`, 'no key of an address space'],
+      [`${head}\n{"key":"/kube-ipam/v1/format","value":"{}"}\n`, 'no key of an address space'],
+      [`${head}\n{"key":"/kube-ipam/v1/clusters/a","value":"{}"}\n`, 'no key of an address space'],
+    ]) {
+      const { code, stdout, stderr } = await desk.run(['import'], { input: input! });
+      expect({ code, stdout }).toEqual({ code: 1, stdout: '' });
+      expect(stderr).toContain(why);
+    }
+    expect(await here.site.remains()).toEqual([]);
+  });
+
+  it('export into a file that cannot be written leaves the old one as it was', async () => {
+    mkdirSync(join(desk.folder, 'taken'));
+    writeFileSync(join(desk.folder, 'taken', 'x'), 'x');
+    const { code, stderr } = await run('export', '--file', join(desk.folder, 'taken'));
+    expect(code).toBe(1);
+    expect(stderr).toContain('cannot be written');
+    expect(readFileSync(join(desk.folder, 'taken', 'x'), 'utf8')).toBe('x');
+  });
+});
