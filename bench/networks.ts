@@ -35,6 +35,7 @@ function environment(run: string) {
     CNI_CONTAINERID: run,
     CNI_NETNS: `/run/netns/cni-${run}`,
     CNI_IFNAME: 'eth0',
+    CNI_PATH: '/usr/lib/cni',
     CNI_ARGS: 'IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-7d4b9c6f5-x2v9k',
     PATH: '/usr/sbin:/usr/bin',
   };
