@@ -1,6 +1,16 @@
 // Writes a file whole or not at all: under another name first, on disk before it takes its own.
-import { closeSync, fchmodSync, fsyncSync, openSync, renameSync, rmSync, writeSync } from 'node:fs';
-import { dirname } from 'node:path';
+import {
+  closeSync,
+  existsSync,
+  fchmodSync,
+  fsyncSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeSync,
+} from 'node:fs';
+import { basename, dirname, join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 
 export class AtomicFile implements Disposable {
@@ -13,6 +23,7 @@ export class AtomicFile implements Disposable {
   constructor(path: string, mode: number) {
     this.#path = path;
     this.#draft = `${path}.${process.pid}.new`;
+    sweepDrafts(path);
     this.#fd = attempt(path, () => openSync(this.#draft, 'wx', 0o600));
     attempt(path, () => fchmodSync(this.#fd, mode));
   }
@@ -57,6 +68,17 @@ export function writeAtomically(path: string, bytes: string | Buffer, mode: numb
   using file = new AtomicFile(path, mode);
   file.write(bytes);
   file.finish();
+}
+
+/** Removes the drafts of processes that were killed while they wrote. */
+function sweepDrafts(path: string): void {
+  const folder = dirname(path);
+  const draft = `${basename(path)}.`;
+  for (const name of existsSync(folder) ? readdirSync(folder) : []) {
+    const pid = name.startsWith(draft) ? /^(\d+)\.new$/.exec(name.slice(draft.length))?.[1] : undefined;
+    const isLeft = pid !== undefined && (pid === String(process.pid) || !existsSync(`/proc/${pid}`));
+    if (isLeft) rmSync(join(folder, name), { force: true });
+  }
 }
 
 /** Makes renames and removals in a folder durable. */

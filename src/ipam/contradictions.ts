@@ -112,7 +112,8 @@ export class Examination {
   #addAddress({ ip }: Extract<ParsedKey, { type: 'address' }>, entry: Entry): void {
     const owner = parseOwner(entry.value);
     const subject = formatIp(ip);
-    this.#addresses.set(subject, { ip, owner, listedBy: [] });
+    // Without the raw value: a million records must fit into memory.
+    this.#addresses.set(subject, { ip, owner: { ...owner, raw: {} }, listedBy: [] });
     if (owner.kind !== 'unknown') return;
     if (typeof owner.raw.kind === 'string') {
       const kind = JSON.stringify(owner.raw.kind);

@@ -51,6 +51,8 @@ describe('install', () => {
     using desk = new Desk();
     await install(desk, 'install', 'bridge', ...network(desk));
     const before = statSync(program(desk)).ino;
+    // What a copy that was killed half-way left behind.
+    writeFileSync(`${program(desk)}.999999999.new`, 'half');
     const again = await install(desk, 'install', 'bridge', ...network(desk));
     expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('they are the same') });
     expect(statSync(program(desk)).ino).not.toBe(before);
