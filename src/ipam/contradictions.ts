@@ -36,8 +36,12 @@ interface Held {
   readonly ip: Ip;
   readonly owner: OwnerRecord;
   /** Attachments that list the address. */
-  readonly listedBy: string[];
+  listedBy: readonly string[];
 }
+
+/** What no rule looks at: a million records must fit into memory. */
+const forgotten = Object.freeze({ machine: '', boot: '', netns: '', raw: Object.freeze({}) });
+const none: readonly string[] = Object.freeze([]);
 
 /** Takes the entries of one space, in any order, all of one revision. */
 export class Examination {
@@ -112,8 +116,7 @@ export class Examination {
   #addAddress({ ip }: Extract<ParsedKey, { type: 'address' }>, entry: Entry): void {
     const owner = parseOwner(entry.value);
     const subject = formatIp(ip);
-    // Without the raw value: a million records must fit into memory.
-    this.#addresses.set(subject, { ip, owner: { ...owner, raw: {} }, listedBy: [] });
+    this.#addresses.set(subject, { ip, owner: { ...owner, ...forgotten }, listedBy: none });
     if (owner.kind !== 'unknown') return;
     if (typeof owner.raw.kind === 'string') {
       const kind = JSON.stringify(owner.raw.kind);
@@ -193,7 +196,7 @@ export class Examination {
         );
         continue;
       }
-      held.listedBy.push(nameOf(id));
+      held.listedBy = [...held.listedBy, nameOf(id)];
       if (['unknown', 'sticky'].includes(held.owner.kind) || namesAttachment(held.owner, id)) continue;
       this.#trouble(
         'other-owner',
