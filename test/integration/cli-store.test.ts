@@ -137,6 +137,27 @@ onEachStore(here => {
     expect(await add('late')).toEqual(['10.1.0.3']);
   });
 
+  it('two reservations and many ADDs at once: each address has one owner, and everybody is told the truth', async () => {
+    const containers = Array.from({ length: 8 }, (_, i) => `container-${i}`);
+    const [first, second, ...added] = await Promise.all([
+      run('reserve', '10.1.0.2-10.1.0.20', '--reason', 'first', '-o', 'json'),
+      run('reserve', '10.1.0.2-10.1.0.20', '--reason', 'second', '-o', 'json'),
+      ...containers.map(containerID => call('ADD', { conf: confOf(here.site, ranges), containerID })),
+    ]);
+    const reserved = [first, second].flatMap(({ stdout }) => (JSON.parse(stdout) as { reserved: string[] }).reserved);
+    const given = added.flatMap(({ addresses }) => addresses);
+    const all = [...reserved, ...given];
+    expect(new Set(all).size).toBe(all.length);
+    expect(all).toHaveLength(19);
+    const kinds = (await desk.json<{ address: string; kind: string }[]>(['ls'])).map(
+      one => `${one.kind} ${one.address}`,
+    );
+    expect(kinds.sort()).toEqual(
+      [...reserved.map(one => `reserved ${one}`), ...given.map(one => `dynamic ${one}`)].sort(),
+    );
+    expect(await run('check')).toMatchObject({ code: 0 });
+  });
+
   it('reserve takes 4096 addresses', async () => {
     const { code, stdout } = await run('reserve', '10.4.0.0/20', '--reason', 'racks');
     expect({ code, stdout: stdout.split(' ')[0] }).toEqual({ code: 0, stdout: '4096' });
