@@ -99,7 +99,7 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
     section.parsed(key, asName, 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"');
   // With etcd the folder holds this node's state only, and an ADD with a bad one has left none.
   const place = ipam.has('etcdConfig') ? tuning : ipam;
-  const dataDir = place.parsed('dataDir', asAbsolutePath, 'must be an absolute path') ?? defaults.dataDir;
+  const dataDir = place.parsed('dataDir', asFolder, 'must be an absolute path, not below /proc') ?? defaults.dataDir;
   return {
     network: root.text('name') ?? '',
     space: name('addressSpace') ?? defaults.space,
@@ -123,6 +123,12 @@ function asName(value: unknown): string | undefined {
 
 function asAbsolutePath(value: unknown): string | undefined {
   return typeof value === 'string' && value.startsWith('/') && !value.includes('\0') ? value : undefined;
+}
+
+/** Making a folder below /proc never ends in Node: the kernel denies that the parent exists, again and again. */
+function asFolder(value: unknown): string | undefined {
+  const path = asAbsolutePath(value);
+  return path !== undefined && /^\/+proc(\/|$)/.test(path) ? undefined : path;
 }
 
 /** Standard output belongs to the runtime: one byte of a log in it spoils the result. */

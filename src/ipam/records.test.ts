@@ -1,0 +1,97 @@
+// What is written: who owns an address, holds and for whom they are, the recorded ranges.
+import { describe, expect, it } from 'vitest';
+import { readNetworkConfig } from './config.ts';
+import { parseOwner } from './model.ts';
+import { describeRanges, endsOf, holdIsFor, type Owner, renderDynamic, renderHold, renewOwner } from './records.ts';
+
+const now = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
+const owner: Owner = {
+  id: { node: 'n', network: 'w', containerID: 'c', ifname: 'eth0' },
+  cluster: 'default',
+  machine: 'm',
+  boot: 'b',
+  netns: '/run/netns/x',
+  pod: { namespace: 'ns', name: 'p', uid: 'u1' },
+};
+
+it('an owner is written with all that tells whose it is', () => {
+  expect(JSON.parse(renderDynamic(owner, now))).toEqual({
+    cluster: 'default',
+    kind: 'dynamic',
+    since: '2026-01-02T03:04:05Z',
+    node: 'n',
+    machine: 'm',
+    boot: 'b',
+    network: 'w',
+    containerID: 'c',
+    ifname: 'eth0',
+    netns: '/run/netns/x',
+    pod: { namespace: 'ns', name: 'p', uid: 'u1' },
+  });
+});
+
+it('renewed, it keeps since when and what a later version wrote', () => {
+  const old = parseOwner(JSON.stringify({ ...JSON.parse(renderDynamic(owner, now)), later: [1] }));
+  const renewed = JSON.parse(renewOwner(old, { ...owner, boot: 'b2', netns: '/run/netns/y' }));
+  expect(renewed).toMatchObject({ since: '2026-01-02T03:04:05Z', later: [1], boot: 'b2', netns: '/run/netns/y' });
+});
+
+describe('a hold', () => {
+  const hold = (former: Partial<Owner> = {}) =>
+    parseOwner(renderHold(parseOwner(renderDynamic({ ...owner, ...former }, now)), 90, now));
+  const withoutPod = { id: owner.id, cluster: 'default', machine: 'm', boot: 'b', netns: '' };
+
+  it('tells whose it was, and until when', () => {
+    expect(hold()).toMatchObject({ kind: 'held', until: '2026-01-02T03:05:35Z', containerID: 'c', pod: { uid: 'u1' } });
+  });
+
+  it('is for the same pod in any sandbox, and for no other pod in the same', () => {
+    expect(holdIsFor(hold(), { ...owner, id: { ...owner.id, node: 'n2', containerID: 'new' } })).toBe(true);
+    expect(holdIsFor(hold(), { ...owner, pod: { namespace: 'ns', name: 'p', uid: 'u2' } })).toBe(false);
+    expect(holdIsFor(hold(), withoutPod)).toBe(false);
+  });
+
+  it('without a pod is for the same container on the same node', () => {
+    const { pod: _, ...bare } = owner;
+    const held = parseOwner(renderHold(parseOwner(renderDynamic(bare, now)), 90, now));
+    expect(holdIsFor(held, bare)).toBe(true);
+    expect(holdIsFor(held, { ...bare, id: { ...owner.id, node: 'n2' } })).toBe(false);
+    expect(holdIsFor(held, { ...bare, id: { ...owner.id, containerID: 'c2' } })).toBe(false);
+  });
+
+  it('is for nobody of another cluster, and no other kind is a hold', () => {
+    expect(holdIsFor(hold(), { ...owner, cluster: 'other' })).toBe(false);
+    expect(holdIsFor(parseOwner(renderDynamic(owner, now)), owner)).toBe(false);
+    expect(holdIsFor(parseOwner('{"kind":"reserved"}'), owner)).toBe(false);
+  });
+});
+
+describe('recorded ranges', () => {
+  const read = (ipam: Record<string, unknown>) => readNetworkConfig({ name: 'w', ipam }, '1.0.0');
+
+  it('two ways to write the same are the same', () => {
+    const short = read({ subnet: 'FD00::/64', exclude: ['10.0.0.4/30'] });
+    const long = {
+      subnet: 'fd00:0::/64',
+      rangeStart: 'fd00::1',
+      rangeEnd: 'fd00::ffff:ffff:ffff:ffff',
+      gateway: 'fd00::1',
+    };
+    expect(describeRanges(read({ ranges: [[long]], exclude: ['10.0.0.4-10.0.0.7'] }))).toEqual(describeRanges(short));
+  });
+
+  it.each([
+    { subnet: '10.1.0.0/25' },
+    { subnet: '10.1.0.0/24', gateway: '10.1.0.9' },
+    { subnet: '10.1.0.0/24', exclude: ['10.1.0.9'] },
+    { subnet: '10.1.0.0/24', fixedStart: '10.1.0.9', fixedEnd: '10.1.0.9' },
+    { subnet: '10.1.0.0/24', rangeEnd: '10.1.0.9' },
+  ])('%j is something else', ipam => {
+    expect(describeRanges(read(ipam))).not.toEqual(describeRanges(read({ subnet: '10.1.0.0/24' })));
+  });
+
+  it('a cursor is named by the ends of its set, in the order configured', () => {
+    const [set] = read({ ranges: [[{ subnet: '10.2.0.0/24' }, { subnet: '10.1.0.0/24' }]] }).sets;
+    expect(endsOf(set!)).toEqual({ first: { family: 4, value: 0x0a020001n }, last: { family: 4, value: 0x0a0100fen } });
+  });
+});
