@@ -226,7 +226,9 @@ function lastConnectionError(client: GrpcClient, metadata: Metadata): Promise<Fa
       metadata,
       { deadline: Date.now() + 200 },
       error => {
-        const text = error?.details.match(/Last error: (?:Error: )?(.{1,200}?)\.? ?Resolution note/s)?.[1] ?? '';
+        const found = error?.details.match(/Last error: (?:Error: )?(.{1,200}?)\.? ?Resolution note/s)?.[1] ?? '';
+        // What grpc-js prints for a connection that another service's client had tried.
+        const text = found === 'null' ? '' : found;
         const cause = text.match(/\b(E[A-Z]{4,}|ERR_[A-Z0-9_]+)\b/)?.[1];
         const words = text
           .replace(/\s+/g, ' ')
