@@ -10,12 +10,13 @@ function rest(): void {
 /** Everything up to the end of the stream; a descriptor that is closed reads as empty. */
 export function readToEnd(fd: number): Buffer {
   const chunks: Buffer[] = [];
+  const chunk = Buffer.allocUnsafeSlow(65_536);
   for (;;) {
-    const chunk = Buffer.allocUnsafe(65_536);
     try {
       const length = readSync(fd, chunk);
       if (length === 0) return chunks.length === 1 ? chunks[0]! : Buffer.concat(chunks);
-      chunks.push(chunk.subarray(0, length));
+      // A copy: what comes byte by byte must not keep 64 KiB for each.
+      chunks.push(Buffer.from(chunk.subarray(0, length)));
     } catch (error) {
       const reason = systemCode(error);
       if (reason === 'EOF' || reason === 'EBADF') return Buffer.concat(chunks);
