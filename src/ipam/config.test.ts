@@ -130,6 +130,19 @@ describe('3.9 bad values: code 7, naming network, key and value', () => {
     expect(refused({ ...base, timeout: 'soon' })).toMatch(/ipam\.timeout "soon": must be a number of seconds or/);
   });
 
+  it('host bits in a subnet hide nothing of what is wrong inside it', () => {
+    const message = refused({
+      subnet: '10.1.0.5/24',
+      gateway: '10.9.0.1',
+      rangeStart: '10.1.0.9',
+      rangeEnd: '10.1.0.2',
+    });
+    expect(message).toContain('host bits');
+    expect(message).toContain('ipam.gateway "10.9.0.1": must lie inside subnet 10.1.0.0/24');
+    expect(message).toContain('ipam.rangeStart "10.1.0.9": start lies behind the end');
+    expect(message).toContain('(3 problems)');
+  });
+
   it('all problems at once, from every part', () => {
     const ranges = [[{ subnet: '10.2.0.0/31' }, { subnet: '10.3.0.0/24', gateway: '10.9.0.1' }], [{}]];
     const etcdConfig = { etcdURL: 'x y', etcdCertFile: '/c', etcdUsername: 'u', dialTimeout: 'x' };

@@ -49,7 +49,8 @@ function readSubnet(section: Section): Cidr | undefined {
   const parsed = parseIpWithPrefix(text);
   if (parsed === undefined) return section.wrong('subnet', rule);
   const subnet = cidrOf(parsed.ip, parsed.prefix);
-  if (subnet.base !== parsed.ip.value) return section.wrong('subnet', `has host bits set: write ${formatCidr(subnet)}`);
+  // Noted and gone on with: what else is wrong inside this subnet belongs into the same message.
+  if (subnet.base !== parsed.ip.value) section.wrong('subnet', `has host bits set: write ${formatCidr(subnet)}`);
   const smallest = bits(subnet.family) - 2;
   if (subnet.prefix > smallest) {
     return section.wrong('subnet', `is too small to give out addresses: /${smallest} is the smallest`);
