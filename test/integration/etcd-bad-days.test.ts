@@ -177,6 +177,10 @@ describe('out of space', () => {
     const { error } = await call('ADD', { conf: of, containerID: 'new' });
     expect(error).toMatchObject({ code: 104, msg: expect.stringMatching(/compact.*defrag.*alarm disarm/) });
     expect(await run('ADD', { conf: conf(), containerID: 'new' })).toMatchObject({ error: { code: 104 }, stderr: '' });
+    const status = (mode: string) => run('STATUS', { conf: { ...conf({ status: mode }), cniVersion: '1.1.0' } });
+    const refusal = { code: 50, msg: expect.stringMatching(/out of space.*alarm disarm/) };
+    expect(await status('full')).toMatchObject({ exitCode: 1, error: refusal, stderr: '' });
+    expect(await status('local')).toMatchObject({ exitCode: 0, stdout: '' });
 
     expect((await call('DEL', { conf: of, containerID: 'a' })).exitCode).toBe(0);
     expect((await call('DEL', { conf: conf({ timeout: '1h', cooldown: 60 }), containerID: 'b' })).exitCode).toBe(0);
