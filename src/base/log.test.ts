@@ -8,6 +8,8 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -89,6 +91,25 @@ it('a lock whose owner was killed is swept, and a fresh one is respected', () =>
   log.info('rotates');
   expect(existsSync(lock)).toBe(false);
   expect(lines('log.1')).toHaveLength(3);
+});
+
+it('a lock made before the clock was set back is swept too', () => {
+  const log = new Log(target({ maxSize: 50 }));
+  const lock = join(folder, 'log.lock');
+  writeFileSync(lock, '');
+  const inAnHour = Date.now() / 1000 + 3600;
+  utimesSync(lock, inAnHour, inAnHour);
+  log.info('sweeps');
+  log.info('rotates');
+  expect(readdirSync(folder).sort()).toEqual(['log.1']);
+});
+
+it('a link is written through and never renamed', () => {
+  symlinkSync('elsewhere', join(folder, 'log'));
+  const log = new Log(target({ maxSize: 50 }));
+  for (let i = 0; i < 5; i++) log.info('event', { i });
+  expect(readdirSync(folder).sort()).toEqual(['elsewhere', 'log']);
+  expect(lines('elsewhere')).toHaveLength(5);
 });
 
 it('many processes: no line mixes with another, and without rotation none is lost', async () => {

@@ -1,5 +1,5 @@
 // The log of what happened to addresses: one JSON line an event, written so that many processes can share the file.
-import { closeSync, constants, fstatSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, constants, fstatSync, lstatSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 
 export const logLevels = ['debug', 'info', 'warn', 'error', 'off'] as const;
 export type LogLevel = (typeof logLevels)[number];
@@ -74,11 +74,14 @@ function rotate(target: LogTarget): void {
     closeSync(openSync(lock, 'wx', 0o600));
   } catch {
     const made = statSync(lock, { throwIfNoEntry: false })?.mtimeMs;
-    if (made !== undefined && Date.now() - made > 10_000) rmSync(lock, { force: true });
+    // Either way: one from the future was made before the clock was set back.
+    if (made !== undefined && Math.abs(Date.now() - made) > 10_000) rmSync(lock, { force: true });
     return;
   }
   try {
-    if (statSync(target.file).size > target.maxSize) renameSync(target.file, `${target.file}.1`);
+    // A link (/dev/stderr is one) is not ours to rename, and what it leads to is somebody else's file.
+    const there = lstatSync(target.file);
+    if (there.isFile() && there.size > target.maxSize) renameSync(target.file, `${target.file}.1`);
   } finally {
     rmSync(lock, { force: true });
   }

@@ -3,13 +3,17 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { expect, it } from 'vitest';
-import { nodeNameOf, readMachine } from './node.ts';
+import { machineOf, nodeNameOf, readMachine } from './node.ts';
 
 it('the machine is a hash of its machine-id, and the boot is the kernel’s', () => {
   const id = existsSync('/etc/machine-id') ? readFileSync('/etc/machine-id', 'utf8').trim() : '';
   const { machine, boot } = readMachine();
   expect(machine).toBe(id === '' ? '' : createHash('sha256').update(id).digest('hex').slice(0, 16));
   expect(boot).toBe(readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim());
+});
+
+it.each(['', 'uninitialized', '0123', 'localhost', `${'0'.repeat(32)}x`])('%j marks no machine', id => {
+  expect(machineOf(id)).toBe('');
 });
 
 it('the name is the configured one, else the file’s, else the host name in lower case', () => {

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { sha256 } from './sha256.ts';
 
 export interface Machine {
-  /** 16 hex digits for /etc/machine-id, or "" when there is none: rules that need it do not apply then. */
+  /** 16 hex digits for /etc/machine-id, or "" when there is no real one: rules that need it do not apply then. */
   readonly machine: string;
   /** The kernel's boot ID: no network namespace outlives one. */
   readonly boot: string;
@@ -18,8 +18,12 @@ function firstLine(path: string): string {
 }
 
 export function readMachine(): Machine {
-  const id = firstLine('/etc/machine-id');
-  return { machine: id === '' ? '' : sha256(id).slice(0, 16), boot: firstLine('/proc/sys/kernel/random/boot_id') };
+  return { machine: machineOf(firstLine('/etc/machine-id')), boot: firstLine('/proc/sys/kernel/random/boot_id') };
+}
+
+/** Images are shipped with an empty file or the word "uninitialized" (machine-id(5)), which tells no machine from another. */
+export function machineOf(id: string): string {
+  return /^[0-9a-f]{32}$/i.test(id) ? sha256(id).slice(0, 16) : '';
 }
 
 /** This node's name: as configured, else /etc/kube-ipam/node, else the host name in lower case. */
