@@ -90,6 +90,15 @@ export function parseAttachment(value: string): Ip[] {
   return addresses.flatMap(text => (typeof text === 'string' ? (parseIp(text) ?? []) : []));
 }
 
+/**
+ * Whether the value says nothing but addresses. Only then do all its records surely belong to it alone: a version that
+ * writes other kinds of owners beside an attachment adds a field to it, so that this one looks before it deletes.
+ */
+export function isPlainAttachment(value: string): boolean {
+  const fields = Object.keys(parseObject(value) ?? {});
+  return fields.length === 1 && fields[0] === 'addresses';
+}
+
 /** The value of an attachment; what a later version added to the old value stays. */
 export function renderAttachment(addresses: readonly Ip[], old = '{}'): string {
   return JSON.stringify({ ...parseObject(old), addresses: addresses.map(formatIp) });

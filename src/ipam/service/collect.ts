@@ -29,7 +29,7 @@ export async function collect(
   for (const held of stale) {
     if (!mayFree(around, config, held)) continue;
     try {
-      if (await releaseRead(around, held)) freed++;
+      if (await releaseRead(around, held, config)) freed++;
     } catch (error) {
       failures.push(messageOf(error));
     }

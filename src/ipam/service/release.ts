@@ -1,7 +1,7 @@
 // DEL, and every other giving back: frees exactly what an attachment holds, never what has a new owner.
 import { backoff, pause } from '../../base/clock.ts';
 import type { Ip } from '../../net/ip.ts';
-import { type AttachmentId, parseKey } from '../../store/keys.ts';
+import { type AttachmentId, formatKey, parseKey } from '../../store/keys.ts';
 import {
   type Answer,
   afterPrefix,
@@ -13,10 +13,10 @@ import {
   UnreachableError,
   type Write,
 } from '../../store/kv.ts';
-import { namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
+import { isPlainAttachment, namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 import { renderHold } from '../records.ts';
-import { ipOfKey } from './look.ts';
+import { ipOfKey, refuseNewerFormat } from './look.ts';
 import { asRead, fence } from './writes.ts';
 
 export interface ReleaseOptions {
@@ -39,7 +39,7 @@ interface Held {
 /**
  * Gives back what the attachment holds; the addresses freed. Nothing held: fine, as often as asked. A store that is
  * away is asked again until the deadline, because some runtimes never repeat a DEL.
- * Errors: 11 (the store stayed away: nothing is lost, DEL again), 104, 105.
+ * Errors: 11 (the store stayed away: nothing is lost, DEL again), 101, 104, 105.
  */
 export async function release(around: Surroundings, id: AttachmentId, options: ReleaseOptions): Promise<Ip[]> {
   for (let failures = 0; ; ) {
@@ -59,11 +59,16 @@ async function releaseOnce(around: Surroundings, id: AttachmentId, options: Rele
   const { kv, keys, deadline, doubts } = around;
   const doubted = doubts.has(id);
   for (let tries = 1; ; tries++) {
-    const attachment = (await kv.read([{ key: keys.attachment(id) }], deadline)).answers[0]!.entries[0];
+    const { answers } = await kv.read([{ key: keys.attachment(id) }, { key: formatKey }], deadline);
+    const [attachment, format] = answers.map(({ entries }) => entries[0]);
+    refuseNewerFormat(format);
     if (attachment === undefined && !doubted) return [];
     const addresses = parseAttachment(attachment?.value ?? '{}');
-    const swift = tries === 1 && options.cooldown === 0 && attachment !== undefined;
-    const owned = swift ? presumed(around, attachment, addresses) : await readOwned(around, id, addresses);
+    const isPlain = attachment !== undefined && isPlainAttachment(attachment.value);
+    const owned =
+      isPlain && tries === 1 && options.cooldown === 0
+        ? presumed(around, attachment, addresses)
+        : await readOwned(around, id, addresses);
     const outcome = await commitRelease(around, id, { attachment, owned }, { ...options, doubted });
     if (outcome !== 'lost') {
       if (doubted && outcome === 'done') doubts.clear(id);
@@ -140,11 +145,12 @@ export interface HeldAttachment extends Held {
   readonly attachment: Entry;
 }
 
-/** All attachments of a node, or of a network on it, with their records. */
+/** All attachments of a node, or of a network on it, with their records. Throws code 101 as DEL does. */
 export async function readAttachments(around: Surroundings, prefix: string): Promise<HeldAttachment[]> {
   const { kv, keys, deadline } = around;
-  const found = (await kv.read([{ from: prefix, to: afterPrefix(prefix) }], deadline)).answers[0]!.entries;
-  const attachments = found.flatMap(attachment => {
+  const found = (await kv.read([{ from: prefix, to: afterPrefix(prefix) }, { key: formatKey }], deadline)).answers;
+  refuseNewerFormat(found[1]!.entries[0]);
+  const attachments = found[0]!.entries.flatMap(attachment => {
     const parsed = parseKey(attachment.key);
     return parsed?.type === 'attachment' ? [{ id: parsed.id, attachment }] : [];
   });
@@ -160,8 +166,12 @@ export async function readAttachments(around: Surroundings, prefix: string): Pro
 }
 
 /** Frees an attachment as it was read; false when it changed since and was left alone. */
-export async function releaseRead(around: Surroundings, held: HeldAttachment): Promise<boolean> {
-  return tryRelease(around, held.id, held, { cooldown: 0, doubted: false });
+export async function releaseRead(
+  around: Surroundings,
+  held: HeldAttachment,
+  options: ReleaseOptions = { cooldown: 0 },
+): Promise<boolean> {
+  return (await commitRelease(around, held.id, held, { ...options, doubted: false })) !== 'lost';
 }
 
 /**

@@ -1,9 +1,9 @@
 // Carries all records of a store to another one: at one revision out, and in without ever replacing an owner.
 import { formatIp } from '../../net/ip.ts';
-import { parseKey, root } from '../../store/keys.ts';
+import { type AttachmentId, parseKey, root } from '../../store/keys.ts';
 import { afterPrefix, type Condition, type Entry, type Write } from '../../store/kv.ts';
 import { describeOwner } from '../describe.ts';
-import { parseAttachment, parseOwner } from '../model.ts';
+import { isPlainAttachment, namesAttachment, parseAttachment, parseOwner } from '../model.ts';
 import { type Carried, lineOf, saysTheSame } from '../transfer.ts';
 import { ipOfKey } from './look.ts';
 import { batchSize, type PatientSurroundings, prepareStore, type Step, untilDone } from './patience.ts';
@@ -45,7 +45,11 @@ export interface ImportResult {
 }
 
 /** Records that arrive together or not at all: an attachment with its addresses. */
-type Unit = readonly Carried[];
+interface Unit {
+  readonly records: readonly Carried[];
+  /** Why they do not arrive, whatever the store holds: the file contradicts itself. */
+  readonly contradiction?: Conflict;
+}
 
 /** Puts records into the store. What has another owner there stays, and is reported. May be repeated at any point. */
 export async function importRecords(
@@ -64,7 +68,7 @@ export async function importRecords(
     sum.kept += result.kept;
     sum.expired += result.expired;
     sum.conflicts.push(...result.conflicts);
-    done += batch.flat().length;
+    done += recordsOf(batch).length;
     step(done);
   }
   if (!options.dryRun && sum.written > 0) around.log.info('imported', { records: sum.written });
@@ -77,29 +81,49 @@ function unitsOf(records: readonly Carried[]): Unit[] {
     const parsed = parseKey(record.key);
     if (parsed?.type === 'address') addresses.set(`${parsed.space} ${formatIp(parsed.ip)}`, record);
   }
-  const units: Carried[][] = [];
+  const units: Unit[] = [];
   const placed = new Set<Carried>();
   for (const record of records) {
     const parsed = parseKey(record.key);
     if (parsed?.type !== 'attachment') continue;
-    const own = parseAttachment(record.value).flatMap(ip => addresses.get(`${parsed.space} ${formatIp(ip)}`) ?? []);
-    const fresh = own.filter(address => !placed.has(address));
+    const listed = parseAttachment(record.value).flatMap(ip => addresses.get(`${parsed.space} ${formatIp(ip)}`) ?? []);
+    const names = (address: Carried) => namesAttachment(parseOwner(address.value), parsed.id);
+    const foreign = isPlainAttachment(record.value) ? listed.find(address => !names(address)) : undefined;
+    const fresh = listed.filter(address => !placed.has(address) && (foreign === undefined || names(address)));
     for (const one of [record, ...fresh]) placed.add(one);
-    units.push([record, ...fresh]);
+    units.push({
+      records: [record, ...fresh],
+      ...(foreign && { contradiction: contradictionOf(record, parsed.id, foreign) }),
+    });
   }
-  return [...units, ...records.filter(record => !placed.has(record)).map(record => [record])];
+  return [...units, ...records.filter(record => !placed.has(record)).map(record => ({ records: [record] }))];
+}
+
+/**
+ * A DEL presumes that the records of one commit belong to the attachment of that commit: one that lists another's address
+ * must never be written beside it.
+ */
+function contradictionOf({ key, line }: Carried, { containerID, ifname }: AttachmentId, foreign: Carried): Conflict {
+  const owner = describeOwner(parseOwner(foreign.value));
+  const text = `container ${containerID} ${ifname} (line ${line}) lists ${formatIp(ipOfKey(foreign.key)!)}, which belongs to ${owner} (line ${foreign.line}): the attachment is left out`;
+  return { key, text };
+}
+
+function recordsOf(units: readonly Unit[]): Carried[] {
+  return units.flatMap(({ records }) => records);
 }
 
 function batchesOf(units: readonly Unit[]): Unit[][] {
   const batches: Unit[][] = [[]];
   let size = 0;
   for (const unit of units) {
-    if (size > 0 && size + unit.length > batchSize) {
+    const { length } = unit.records;
+    if (size > 0 && size + length > batchSize) {
       batches.push([]);
       size = 0;
     }
     batches.at(-1)!.push(unit);
-    size += unit.length;
+    size += length;
   }
   return batches;
 }
@@ -107,7 +131,7 @@ function batchesOf(units: readonly Unit[]): Unit[][] {
 /** What a batch comes to; undefined when its commit lost. */
 async function importBatch(around: PatientSurroundings, batch: readonly Unit[], dryRun: boolean) {
   const { kv, deadline } = around;
-  const all = batch.flat();
+  const all = recordsOf(batch);
   const { answers } = await kv.read(
     all.map(({ key }) => ({ key })),
     deadline,
@@ -137,7 +161,8 @@ type Put = Extract<Write, { put: string }>;
 
 function planUnit(unit: Unit, there: ReadonlyMap<string, Entry | undefined>, now: number) {
   const plan = { same: 0, kept: 0, expired: 0, conflicts: [] as Conflict[], writes: [] as Put[] };
-  for (const record of unit) {
+  if (unit.contradiction !== undefined) return { ...plan, conflicts: [unit.contradiction] };
+  for (const record of unit.records) {
     const current = there.get(record.key);
     if (current !== undefined) {
       const type = parseKey(record.key)?.type;
