@@ -63,13 +63,14 @@ class EmbeddedKv implements Kv {
 
   async *scan(from: string, to: string, deadline: Deadline): AsyncIterable<Page> {
     // A connection of its own keeps its snapshot while the other one goes on writing.
-    const reader = new EmbeddedKv(connect(this.#path), this.#path);
+    const reader = await this.#retry(deadline, () => new EmbeddedKv(connect(this.#path), this.#path));
     try {
       await reader.#retry(deadline, () => reader.#db.exec('BEGIN'));
       const revision = await reader.#retry(deadline, () => reader.#revision());
       const sql = `SELECT ${columns} FROM kv WHERE ${bounds} AND NOT (${dead}) ORDER BY key LIMIT ${pageSize}`;
       for (let next = from; ; ) {
-        const entries = reader.#all(sql, { from: next, to, now: Date.now() });
+        const page = { from: next, to, now: Date.now() };
+        const entries = await reader.#retry(deadline, () => reader.#all(sql, page));
         if (entries.length > 0) yield { revision, entries };
         if (entries.length < pageSize) return;
         next = `${entries.at(-1)!.key}\0`;

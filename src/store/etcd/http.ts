@@ -156,7 +156,7 @@ function dialled(socket: Socket, event: 'connect' | 'secureConnect', ms: number)
 function broken(error: unknown, kept: boolean): Failure {
   const cause = systemCode(error);
   // A server that refuses our certificate says so only after the handshake, and has read nothing then.
-  if (isTlsAlert(cause)) return { kind: 'unsent', reason: connectionReason(cause) };
+  if (isTlsAlert(cause) && !kept) return { kind: 'unsent', reason: connectionReason(cause) };
   if (error instanceof NotHttpError) return { kind: 'unclear', reason: error.message };
   // A kept connection that the server had closed in the meantime says nothing about the server.
   if (error instanceof ClosedEarlyError) {
