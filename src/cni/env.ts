@@ -52,7 +52,7 @@ export function readEnv(env: Environment): CniEnv {
 }
 
 function checkContainerID(id: string): void {
-  if (namePattern.test(id) && !id.endsWith('\n')) return;
+  if (namePattern.test(id)) return;
   throw new FailureError(
     code.environment,
     `CNI_CONTAINERID ${JSON.stringify(id.slice(0, 80))} must start with a letter or digit and hold only letters, digits, "_", "." and "-"`,

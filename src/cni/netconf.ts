@@ -41,7 +41,7 @@ export function spokenVersion(conf: Readonly<Record<string, unknown>>): Version 
 /** Checks name (code 7) and version (code 1), in the reference's order. */
 export function checkConf(conf: Readonly<Record<string, unknown>>, command: Command): NetConf {
   const { name } = conf;
-  if (typeof name !== 'string' || !namePattern.test(name) || name.endsWith('\n')) {
+  if (typeof name !== 'string' || !namePattern.test(name)) {
     throw new FailureError(
       code.config,
       `name ${name === undefined ? '(absent)' : show(name)}: a network name must start with a letter or digit and hold only letters, digits, "_", "." and "-"`,
