@@ -1,4 +1,5 @@
 // The flags that describe a network configuration: what `conf` prints and `install` writes.
+import { checkConf } from '../cni/netconf.ts';
 import { readNetworkConfig } from '../ipam/config.ts';
 import { type Args, type Flags, given, text, texts, UsageError } from './command.ts';
 import {
@@ -49,7 +50,7 @@ export function confOf(plugin: MainPlugin, args: Args): ConfList | PluginConf {
   const networks = networksIn({ ...list }, 'flags');
   for (const { conf } of networks) {
     try {
-      readNetworkConfig(conf, String(conf.cniVersion));
+      readNetworkConfig(conf, checkConf(conf, 'ADD').version);
     } catch (error) {
       throw new UsageError(`these flags make no usable network: ${error instanceof Error ? error.message : error}`);
     }

@@ -69,7 +69,8 @@ function familiar(argv: readonly string[]): readonly string[] {
   if ((name === 'help' || name === 'h') && value === undefined) return ['help', ...rest];
   if (name !== 'outputconf') return argv;
   const plugin = value === undefined ? rest : [value, ...rest];
-  return ['conf', ...plugin, '--single'];
+  // Calico's network is a chain of three plugins, which no .conf file can hold.
+  return ['conf', ...plugin, ...(plugin[0] === 'calico' ? [] : ['--single'])];
 }
 
 function told(error: unknown): string {

@@ -191,6 +191,20 @@ describe('conf', () => {
       expect(JSON.parse(stdout)).toMatchObject({ type: 'macvlan', ipam: { type: 'kube-ipam' } });
     },
   );
+
+  it.each(plugins)('-outputconf %s prints a usable network', async plugin => {
+    using desk = new Desk();
+    const { code, stdout } = await kubeIpam(['-outputconf', plugin]);
+    expect(code).toBe(0);
+    const checked = await kubeIpam(['check', '--conf', desk.write('x.conf', stdout)]);
+    expect(checked).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('refuses a version of the specification that the plugin does not speak', async () => {
+    const { code, stdout, stderr } = await kubeIpam(['conf', 'bridge', '--cni-version', '0.9']);
+    expect({ code, stdout }).toEqual({ code: 2, stdout: '' });
+    expect(stderr).toMatch(/0\.9.*1\.1\.0/);
+  });
 });
 
 describe('check --conf', () => {
