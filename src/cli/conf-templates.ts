@@ -79,7 +79,7 @@ export const exampleEtcd: EtcdConf = {
 };
 
 /** The folder of the embedded store where no other is named (design: `dataDir`). */
-const defaultDataDir = '/var/lib/cni/kube-ipam';
+export const defaultDataDir = '/var/lib/cni/kube-ipam';
 
 /**
  * The network configuration of kube-ipam below one main plugin, ready to be written as a `.conflist`.

@@ -1,6 +1,6 @@
 // Installing and uninstalling the built executable, in folders of a test's own and in a machine of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -234,6 +234,24 @@ describe('uninstall', () => {
     expect(existsSync(program(desk))).toBe(true);
     expect(await install(desk, 'uninstall', '--purge', '--yes')).toMatchObject({ code: 0 });
     expect(files(desk.dataDir)).toEqual(['mine.txt']);
+  });
+
+  it('--purge takes the store that an earlier uninstall left, unless a network still names one', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    await install(desk, 'uninstall');
+    const purge = ['uninstall', '--purge', '--yes', '--data-dir', desk.dataDir];
+    const other = desk.network('other', { subnet: '10.9.0.0/24', dataDir: desk.dataDir });
+    await install(desk, ...purge);
+    expect(existsSync(join(desk.dataDir, 'store.db'))).toBe(true);
+    rmSync(other);
+    const left = await install(desk, 'uninstall', '--data-dir', desk.dataDir);
+    expect(left.stdout).toContain(`left: the addresses in ${desk.dataDir}`);
+    expect(await install(desk, ...purge)).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining(`removed the store in ${desk.dataDir}`),
+    });
+    expect(existsSync(desk.dataDir)).toBe(false);
   });
 
   it('refuses while another network uses the executable', async () => {

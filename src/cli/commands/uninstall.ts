@@ -6,7 +6,8 @@ import { readAccessConfig } from '../../ipam/config.ts';
 import type { EmbeddedTarget, StoreTarget } from '../../store/target.ts';
 import { confirmed } from '../ask.ts';
 import { syncFolder } from '../atomic-file.ts';
-import { type Args, type Command, exit, given } from '../command.ts';
+import { type Args, type Command, exit, given, text } from '../command.ts';
+import { defaultDataDir } from '../conf-templates.ts';
 import { ownConfFiles } from '../install/conf-file.ts';
 import { executableName, removeExecutable } from '../install/executable.ts';
 import { nodeFile, type Places, placeFlags, placesOf } from '../install/places.ts';
@@ -19,12 +20,17 @@ export const command: Command = {
   summary: 'remove the plugin and its network configuration',
   details:
     'Removes the network configuration first, so that the runtime stops using it, then the executable and its libraries. ' +
-    'The addresses stay recorded; --purge removes the embedded store as well. Remove the pods before: ' +
-    'their addresses are given back by the executable. May be repeated.',
+    'The addresses stay recorded; --purge removes the embedded store as well, also where an earlier uninstall left it. ' +
+    'Remove the pods before: their addresses are given back by the executable. May be repeated.',
   positionals: [],
   flags: {
     ...placeFlags,
     purge: { type: 'boolean', describe: 'remove the embedded store too: forgets who has which address' },
+    'data-dir': {
+      type: 'string',
+      value: 'DIR',
+      describe: `folder of the embedded store that no configuration names any more (${defaultDataDir})`,
+    },
     yes: { type: 'boolean', short: 'y', describe: 'do not ask' },
     force: { type: 'boolean', describe: 'also while other networks use kube-ipam' },
   },
@@ -35,7 +41,7 @@ export const command: Command = {
   async run(args, io) {
     const places = placesOf(args);
     const own = ownConfFiles(args, places.confDir);
-    const stores = storesOf(own);
+    const stores = [...storesOf(own), ...strayStores(args, own, places)];
     if (!given(args, 'force')) refuseUsed(own, places);
     const purged = given(args, 'purge') ? stores.filter(store => store.kind === 'embedded') : [];
     if (purged.length > 0 && !given(args, 'dry-run')) {
@@ -70,6 +76,14 @@ function storesOf(files: readonly string[]): StoreTarget[] {
     }
   }
   return [...stores.values()];
+}
+
+/** The embedded store that an earlier uninstall left: no configuration leads to it any more. */
+function strayStores(args: Args, own: readonly string[], { confDir }: Places): EmbeddedTarget[] {
+  // A folder of configurations of its own is not this host's, and neither is the usual store.
+  const dataDir = text(args, 'data-dir') ?? (text(args, 'conf-dir') === undefined ? defaultDataDir : undefined);
+  if (dataDir === undefined || own.length > 0 || readConfFolder(confDir).networks.length > 0) return [];
+  return existsSync(join(dataDir, 'store.db')) ? [{ kind: 'embedded', dataDir }] : [];
 }
 
 function refuseUsed(own: readonly string[], { confDir, binDir }: Places): void {
