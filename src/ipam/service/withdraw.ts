@@ -1,15 +1,11 @@
 // Gives back what a container holds that can never ask for it itself, and says first whether that can be proven.
-import { statfsSync } from 'node:fs';
-import { systemCode } from '../../base/errors.ts';
 import { formatIp, type Ip } from '../../net/ip.ts';
 import type { Condition, Write } from '../../store/kv.ts';
 import { namesAttachment, type OwnerRecord } from '../model.ts';
 import type { AddressRecord, Holding } from './holdings.ts';
+import { lookAtNamespace } from './namespace.ts';
 import type { PatientSurroundings } from './patience.ts';
 import { asRead } from './writes.ts';
-
-/** Type of the file system that network namespaces are bound from (statfs(2)). */
-const nsfs = 0x6e736673;
 
 export interface Verdict {
   readonly dead: boolean;
@@ -27,18 +23,8 @@ export function verdictOn(around: PatientSurroundings, node: string, owner: Owne
     return { dead: true, why: 'it was written before this machine was started again' };
   }
   if (!owner.netns.startsWith('/')) return alive('its record names no network namespace to look at');
-  return namespaceAt(owner.netns);
-}
-
-function namespaceAt(path: string): Verdict {
-  try {
-    if (statfsSync(path).type === nsfs) return { dead: false, why: `its network namespace ${path} is there` };
-    return { dead: true, why: `${path} is no network namespace any more` };
-  } catch (error) {
-    const reason = systemCode(error) ?? '';
-    if (['ENOENT', 'ENOTDIR'].includes(reason)) return { dead: true, why: `its network namespace ${path} is gone` };
-    return { dead: false, why: `${path} cannot be looked at (${reason})` };
-  }
+  const { gone, why } = lookAtNamespace(owner.netns);
+  return { dead: gone, why };
 }
 
 /** Why nobody may release this holding, not even by force; undefined when it may be released. */

@@ -1,0 +1,64 @@
+// A namespace counts as gone only where that can be seen.
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { lookAtNamespace, receivesMounts } from './namespace.ts';
+
+let folder: string;
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'kube-ipam-namespace-'));
+});
+afterEach(() => rmSync(folder, { recursive: true, force: true }));
+
+it('one that is there is there, wherever this runs', () => {
+  expect(lookAtNamespace('/proc/self/ns/net')).toEqual({
+    gone: false,
+    why: 'its network namespace /proc/self/ns/net is there',
+  });
+});
+
+describe('in a mount namespace of its own, as in a container', () => {
+  const program = `import { lookAtNamespace } from ${JSON.stringify(join(import.meta.dirname, 'namespace.ts'))};
+    console.log(JSON.stringify(process.argv.slice(1).map(path => lookAtNamespace(path).gone)));`;
+  const gone = (propagation: string, ...paths: readonly string[]): unknown => {
+    const node = [process.execPath, '--input-type=module', '-e', program, '--', ...paths];
+    const argv = ['--mount', '--propagation', propagation, 'sh', '-c'];
+    // The folder becomes a mount point, as /run/netns is on every host that has named namespaces.
+    const script =
+      'mount --bind "$0" "$0" && if [ "$1" != private ]; then mount --make-shared "$0"; fi && shift && exec "$@"';
+    return JSON.parse(execFileSync('unshare', [...argv, script, folder, propagation, ...node], { encoding: 'utf8' }));
+  };
+
+  it('nothing is gone that may only be hidden', () => {
+    writeFileSync(join(folder, 'hidden'), '');
+    const paths = [join(folder, 'hidden'), join(folder, 'absent'), join(folder, 'no/folder'), '/proc/999999999/ns/net'];
+    expect(gone('private', ...paths)).toEqual([false, false, false, false]);
+  });
+
+  it('what is missing where the host’s mounts arrive is gone, but for processes', () => {
+    writeFileSync(join(folder, 'unmounted'), '');
+    const paths = [
+      join(folder, 'unmounted'),
+      join(folder, 'absent'),
+      join(folder, 'no/folder'),
+      '/proc/999999999/ns/net',
+    ];
+    expect(gone('unchanged', ...paths)).toEqual([true, true, false, false]);
+  });
+});
+
+it.each<[string, string, boolean]>([
+  ['/run/netns', '29 28 0:25 /netns /run/netns rw shared:6 - tmpfs tmpfs rw', true],
+  ['/run/netns', '29 28 0:25 /netns /run/netns rw master:6 - tmpfs tmpfs rw', true],
+  ['/run/netns', '29 28 0:25 /netns /run/netns rw - tmpfs tmpfs rw', false],
+  ['/run/netns', '28 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n29 28 0:25 / /run rw - tmpfs tmpfs rw', false],
+  ['/run/netns', '28 1 8:1 / / rw - ext4 /dev/a rw\n29 28 0:25 / /run rw shared:2 - tmpfs tmpfs rw', true],
+  ['/run/netns', '28 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n29 28 0:25 / /run/net rw - tmpfs tmpfs rw', true],
+  ['/a b/c', '28 1 8:1 / / rw - ext4 a rw\n29 28 0:25 / /a\\040b rw shared:1 - tmpfs tmpfs rw', true],
+  ['/run/netns', '28 1 8:1 / / rw - ext4 shared:1 rw', false],
+  ['/run/netns', '', false],
+])('%s in %j: mounts arrive: %s', (path, mountinfo, arrive) => {
+  expect(receivesMounts(mountinfo, path)).toBe(arrive);
+});

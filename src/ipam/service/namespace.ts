@@ -1,0 +1,63 @@
+// Whether a container's network namespace is gone, and whether this process stands where it can tell.
+import { readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { systemCode } from '../../base/errors.ts';
+
+/** Type of the file system that network namespaces are bound from (statfs(2)). */
+const nsfs = 0x6e736673;
+
+/** The kernel's number of the first PID namespace (PROC_PID_INIT_INO): only the host itself lives in it. */
+const hostPids = 'pid:[4026531836]';
+
+export interface Sight {
+  readonly gone: boolean;
+  readonly why: string;
+}
+
+export function lookAtNamespace(path: string): Sight {
+  let gone: string;
+  try {
+    if (statfsSync(path).type === nsfs) return { gone: false, why: `its network namespace ${path} is there` };
+    gone = `${path} is no network namespace any more`;
+  } catch (error) {
+    const reason = systemCode(error) ?? '';
+    if (!['ENOENT', 'ENOTDIR'].includes(reason)) return { gone: false, why: `${path} cannot be looked at (${reason})` };
+    gone = `its network namespace ${path} is gone`;
+  }
+  if (seesWhatTheHostSees(path)) return { gone: true, why: gone };
+  return { gone: false, why: `${path} is not seen from here, where the host's mounts do not arrive: ask on the host` };
+}
+
+/** In a container a path may be missing only because the host's mounts and processes are not shown there. */
+function seesWhatTheHostSees(path: string): boolean {
+  try {
+    const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
+    const isHost = readlinkSync('/proc/self/ns/pid') === hostPids;
+    if (isHost && shareMounts(mounts, readFileSync('/proc/1/mountinfo', 'utf8'))) return true;
+    return !path.startsWith('/proc/') && receivesMounts(mounts, realpathSync(dirname(path)));
+  } catch {
+    return false;
+  }
+}
+
+/** Whether two lists are of one mount namespace: a mount has a number that no other one has, nor its copy elsewhere. */
+function shareMounts(a: string, b: string): boolean {
+  const numbers = (mountinfo: string) => mountinfo.split('\n').flatMap(line => line.split(' ', 1).filter(Boolean));
+  const ours = new Set(numbers(a));
+  return numbers(b).some(number => ours.has(number));
+}
+
+/** Whether mounts that others make in the folder arrive in this mount namespace (mount_namespaces(7), proc_pid_mountinfo(5)). */
+export function receivesMounts(mountinfo: string, folder: string): boolean {
+  let longest = '';
+  let receives = false;
+  for (const line of mountinfo.split('\n')) {
+    const [, , , , point = '', , ...rest] = line.split(' ');
+    const place = point.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
+    const holds = place === '/' || folder === place || folder.startsWith(`${place}/`);
+    if (place === '' || !holds || place.length < longest.length) continue;
+    longest = place;
+    receives = rest.slice(0, rest.indexOf('-')).some(tag => /^(shared|master):/.test(tag));
+  }
+  return receives;
+}
