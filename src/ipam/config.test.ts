@@ -130,6 +130,14 @@ describe('3.9 bad values: code 7, naming network, key and value', () => {
     expect(refused({ ...base, timeout: 'soon' })).toMatch(/ipam\.timeout "soon": must be a number of seconds or/);
   });
 
+  it.each(['::/0', '::/64', '::/80', '::fffe:0:0/95'])('%s would hold addresses that read back as IPv4', subnet => {
+    expect(refused({ subnet })).toContain('contains ::ffff:0:0/96');
+  });
+
+  it.each(['::/96', '::fffe:0:0/96', '::1:0:0:0/80', '64:ff9b::/96'])('%s is as good as any subnet', subnet => {
+    expect(read({ subnet }).sets[0]![0]!.family).toBe(6);
+  });
+
   it('host bits in a subnet hide nothing of what is wrong inside it', () => {
     const message = refused({
       subnet: '10.1.0.5/24',

@@ -1,6 +1,6 @@
 // A configured range and set of ranges, with host-local's rules and defaults.
 import type { Problems, Section } from '../base/section.ts';
-import { type Cidr, cidrContains, cidrOf, formatCidr, lastOf, parseIpWithPrefix } from '../net/cidr.ts';
+import { type Cidr, cidrContains, cidrOf, formatCidr, holdsMapped, lastOf, parseIpWithPrefix } from '../net/cidr.ts';
 import { bits, type Ip, parseIp } from '../net/ip.ts';
 import { type Span, spansOverlap } from '../net/span.ts';
 
@@ -54,6 +54,12 @@ function readSubnet(section: Section): Cidr | undefined {
   const smallest = bits(subnet.family) - 2;
   if (subnet.prefix > smallest) {
     return section.wrong('subnet', `is too small to give out addresses: /${smallest} is the smallest`);
+  }
+  if (holdsMapped(subnet)) {
+    return section.wrong(
+      'subnet',
+      'contains ::ffff:0:0/96, whose addresses stand for IPv4 ones: take a smaller subnet',
+    );
   }
   return subnet;
 }

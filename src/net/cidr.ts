@@ -35,6 +35,11 @@ export function cidrContains(cidr: Cidr, ip: Ip): boolean {
   return ip.family === cidr.family && ip.value >= cidr.base && ip.value <= lastOf(cidr);
 }
 
+/** Whether addresses of the subnet would be read back as IPv4: those of ::ffff:0:0/96 are IPv4 ones to every reader. */
+export function holdsMapped(cidr: Cidr): boolean {
+  return cidrContains(cidr, { family: 6, value: 0xffffn << 32n });
+}
+
 export function formatCidr(cidr: Cidr): string {
   return `${formatIp({ family: cidr.family, value: cidr.base })}/${cidr.prefix}`;
 }
