@@ -28,6 +28,16 @@ export function examineConf({ name, place, conf }: FoundNetwork): ConfReport {
   }
 }
 
+/** Runtimes go by the name: only a .conflist may hold a list, and it must. Empty when name and content agree. */
+export function misnamed({ file, place }: FoundNetwork): string[] {
+  const isList = place.startsWith('plugins[');
+  if (/\.conflist$/.test(file)) {
+    return isList ? [] : ['a .conflist file must hold a list of "plugins": runtimes refuse this one; name it .conf'];
+  }
+  if (!isList || !/\.(conf|json)$/.test(file)) return [];
+  return ['a list of "plugins" must be in a .conflist file: runtimes refuse this one; name it .conflist'];
+}
+
 /** Keys with which an ADD is refused by this version. */
 function refused({ unsupportedKeys, podKeys }: NetworkConfig): string[] {
   const always = unsupportedKeys.map(key => `${key}: this version of kube-ipam cannot honour it and refuses every ADD`);

@@ -196,7 +196,8 @@ describe('conf', () => {
     using desk = new Desk();
     const { code, stdout } = await kubeIpam(['-outputconf', plugin]);
     expect(code).toBe(0);
-    const checked = await kubeIpam(['check', '--conf', desk.write('x.conf', stdout)]);
+    const name = plugin === 'calico' ? 'x.conflist' : 'x.conf';
+    const checked = await kubeIpam(['check', '--conf', desk.write(name, stdout)]);
     expect(checked).toMatchObject({ code: 0, stderr: '' });
   });
 
@@ -258,6 +259,26 @@ describe('check --conf', () => {
       expect.stringContaining('ipam.etcdConfig.etcdCaFile: kube-ipam knows no such key'),
       'ipam.ranges[0][0].rangestart: kube-ipam knows no such key and ignores it; did you mean "rangeStart"?',
     ]);
+  });
+
+  it('tells a file whose name does not fit what it holds, as runtimes refuse it; so does status', async () => {
+    using desk = new Desk();
+    const ipam = { type: 'kube-ipam', subnet: '10.1.0.0/24', dataDir: desk.dataDir, logLevel: 'off' };
+    const head = { cniVersion: '1.0.0', name: 'n' };
+    const one = { ...head, type: 'bridge', ipam };
+    const list = { ...head, plugins: [{ type: 'bridge', ipam }] };
+    const check = async (name: string, conf: Json) => {
+      const { code, stdout } = await kubeIpam(['check', '--conf', desk.write(name, conf)]);
+      return [code, /name it \.conf(list)?/.exec(stdout)?.[0]];
+    };
+    expect(await check('a.conf', one)).toEqual([0, undefined]);
+    expect(await check('a.conflist', list)).toEqual([0, undefined]);
+    expect(await check('a.conflist', one)).toEqual([1, 'name it .conf']);
+    expect(await check('a.conf', list)).toEqual([1, 'name it .conflist']);
+    desk.write('net.d/1.conflist', one);
+    const { code, stdout } = await desk.run(['status']);
+    expect(code).toBe(1);
+    expect(stdout).toMatch(/wrong +network n: a \.conflist file must hold a list/);
   });
 
   it('finds networks in lists and behind Multus, and says when there is none', async () => {

@@ -3,7 +3,7 @@ import type { Finding } from '../../ipam/contradictions.ts';
 import { inspect } from '../../ipam/service/inspect.ts';
 import { spacesOf } from '../../ipam/service/patience.ts';
 import { Keys } from '../../store/keys.ts';
-import { examineConf } from '../check-conf.ts';
+import { examineConf, misnamed } from '../check-conf.ts';
 import { type Args, type Command, exit, given, text, UsageError } from '../command.ts';
 import { networksIn, readConfFile } from '../networks.ts';
 import {
@@ -98,7 +98,10 @@ function checkFile(file: string, args: Args, io: CliIo): number {
   if (others.length > 0) throw new UsageError(`check --conf examines a file: leave out --${others[0]}`);
   const wanted = text(args, 'network');
   const networks = networksIn(readConfFile(file), file).filter(({ name }) => wanted === undefined || name === wanted);
-  const reports = networks.map(examineConf);
+  const reports = networks.map(network => {
+    const report = examineConf(network);
+    return { ...report, problems: [...misnamed(network), ...report.problems] };
+  });
   const isFine = reports.length > 0 && reports.every(({ problems }) => problems.length === 0);
   const format = formatOf(args);
   if (!isForPeople(format)) {

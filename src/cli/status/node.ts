@@ -6,7 +6,7 @@ import { FailureError, messageOf } from '../../base/errors.ts';
 import { nodeNameOf, readMachine } from '../../base/node.ts';
 import { commit, nodeVersion, version } from '../../base/version.ts';
 import type { NetworkConfig } from '../../ipam/config.ts';
-import { examineConf } from '../check-conf.ts';
+import { examineConf, misnamed } from '../check-conf.ts';
 import { executableName, libraryFolder, probe } from '../install/executable.ts';
 import type { ConfFolder, FoundNetwork } from '../networks.ts';
 import { type Diagnosis, diagnosis } from './diagnosis.ts';
@@ -97,7 +97,7 @@ export function examineNetwork(network: FoundNetwork): { diagnoses: Diagnosis[];
   const subject = `network ${network.name}`;
   const advice = `see "kube-ipam check --conf ${network.file}"`;
   const diagnoses = [
-    ...problems.map(text => diagnosis('configuration', subject, 'wrong', text, { advice })),
+    ...[...misnamed(network), ...problems].map(text => diagnosis('configuration', subject, 'wrong', text, { advice })),
     ...warnings.map(text => diagnosis('configuration', subject, 'warning', text, { advice })),
   ];
   if (diagnoses.length === 0) diagnoses.push(diagnosis('configuration', subject, 'fine', `${network.file} is valid`));
