@@ -16,6 +16,13 @@ it('a failure keeps code, cause and details', () => {
   expect('cause' in new FailureError(7, 'x')).toBe(false);
 });
 
+it('a message steers no terminal, whatever it quotes; lines stay', () => {
+  const quoted = 'held by \u001b[2Jpod\u009b1m\r\u0007\u007f\n  line two: ü, 日本';
+  const failure = new FailureError(code.tryAgain, quoted);
+  expect(failure.message).toBe('held by ?[2Jpod?1m???\n  line two: ü, 日本');
+  expect(messageOf(new Error(quoted))).toBe('held by ?[2Jpod?1m ?? line two: ü, 日本');
+});
+
 it('messageOf gives one line of anything', () => {
   expect(messageOf(new Error(' a\n  b '))).toBe('a b');
   expect(messageOf('text')).toBe('text');

@@ -25,16 +25,21 @@ export class FailureError extends Error {
   readonly details: string | undefined;
 
   constructor(failureCode: number, message: string, options: { cause?: unknown; details?: string } = {}) {
-    super(message, options.cause === undefined ? {} : { cause: options.cause });
+    super(legible(message), options.cause === undefined ? {} : { cause: options.cause });
     this.code = failureCode;
     this.details = options.details;
   }
 }
 
+/** Messages quote names from a store, a file or a server, and end on terminals, which control characters would steer. */
+function legible(message: string): string {
+  return message.replace(/[^\P{Cc}\n]/gu, '?');
+}
+
 /** The message of anything thrown, on one line, for a log or for a larger message. */
 export function messageOf(error: unknown): string {
   const text = error instanceof Error ? error.message : String(error);
-  return text.replace(/\s+/g, ' ').trim();
+  return legible(text.replace(/\s+/g, ' ').trim());
 }
 
 /** The system's code of a failed call (`ENOENT`, `EROFS`, ...), if the error has one. */
