@@ -87,6 +87,7 @@ function presumed(around: Surroundings, attachment: Entry, addresses: readonly I
 }
 
 async function readOwned(around: Surroundings, id: AttachmentId, addresses: readonly Ip[]): Promise<Owned[]> {
+  if (addresses.length === 0) return [];
   const queries = addresses.map(ip => ({ key: around.keys.address(ip) }));
   const { answers } = await around.kv.read(queries, around.deadline);
   return ownedBy(id, answers);
