@@ -1,9 +1,9 @@
 // Finds the store that a command works on, from a network configuration or from flags, and opens it.
-import { existsSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join } from 'node:path';
 import { renewableDeadline } from '../base/clock.ts';
 import { durationRule, parsePositiveDuration } from '../base/duration.ts';
-import { code, FailureError } from '../base/errors.ts';
+import { code, FailureError, messageOf, systemCode } from '../base/errors.ts';
 import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
 import { nodeOf, openSurroundings } from '../ipam/open.ts';
 import type { PatientSurroundings } from '../ipam/service/patience.ts';
@@ -158,7 +158,16 @@ export async function openChosen(choice: StoreChoice, options: { create?: boolea
 
 function refuseAbsent(dataDir: string): void {
   const file = join(dataDir, 'store.db');
-  if (existsSync(file)) return;
+  try {
+    statSync(file);
+    return;
+  } catch (error) {
+    // The folder is for root only, so "there is no store" would tell anybody else something untrue.
+    if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) {
+      const cure = systemCode(error) === 'EACCES' ? '; run this command as root' : '';
+      throw new UnreachableError(`the store ${file} cannot be used: ${messageOf(error)}${cure}`, { cause: error });
+    }
+  }
   throw new UnreachableError(
     `there is no store ${file}: the first address that is given out makes it (or "kube-ipam install"); another folder is named with --data-dir, a configuration with --conf`,
   );

@@ -1,10 +1,11 @@
 // The command line from outside: what it understands, what it refuses, and how it says so.
-import { readFileSync } from 'node:fs';
+import { chmodSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { commands } from '../../src/cli/table.ts';
 import { Desk, kubeIpam, runProcess } from '../helpers/command-line.ts';
 import type { Json } from '../helpers/plugin.ts';
+import { program } from '../helpers/plugin-process.ts';
 import { project } from '../helpers/project.ts';
 
 /** No stack trace, one line: what happened and what to do. */
@@ -70,6 +71,20 @@ describe('without the right words', () => {
     expect(code).toBe(3);
     expect(stderr).toContain(`there is no store ${desk.dataDir}/store.db`);
     expect(() => readFileSync(desk.dataDir)).toThrow('ENOENT');
+  });
+
+  it('somebody else than root is told to be root, not that there is no store', async () => {
+    using desk = new Desk();
+    chmodSync(desk.folder, 0o755);
+    const file = desk.network('n', { subnet: '10.1.0.0/24', dataDir: desk.dataDir });
+    const env = { CNI_COMMAND: 'ADD', CNI_CONTAINERID: 'c', CNI_NETNS: '/run/netns/c', CNI_IFNAME: 'eth0' };
+    expect(await runProcess(program, [], { env, input: readFileSync(file, 'utf8') })).toMatchObject({ code: 0 });
+    const nobody = ['--reuid', '65534', '--regid', '65534', '--clear-groups', program];
+    const { code, stderr } = await runProcess('setpriv', [...nobody, 'ls', '--data-dir', desk.dataDir]);
+    expect(code).toBe(3);
+    expect(stderr).toContain('permission denied');
+    expect(stderr).toContain('run this command as root');
+    expectPlainError(stderr);
   });
 });
 
