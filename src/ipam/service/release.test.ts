@@ -87,11 +87,11 @@ it('GC leaves the hold that a cooldown asks for, as DEL does', async () => {
   expect(left.get(address('10.1.0.2'))).toMatchObject({ kind: 'held', containerID: 'a', until: expect.any(String) });
 });
 
-describe('import of a file that contradicts itself', () => {
+describe('import', () => {
   const carried = (...records: readonly (readonly [key: string, value: unknown])[]) =>
     records.map(([key, value], i) => ({ key, value: JSON.stringify(value), line: i + 2 }));
 
-  it('leaves out an attachment that lists the address of another: its DEL would take it from that one', async () => {
+  it('leaves out an attachment that lists the address of another, as its DEL would take it from that one', async () => {
     const file = carried(
       [attachmentOf('a'), { addresses: ['10.1.0.2', '10.1.0.3'] }],
       [attachmentOf('b'), { addresses: ['10.1.0.3'] }],
@@ -112,7 +112,30 @@ describe('import of a file that contradicts itself', () => {
     expect(await release(around, idOf('b'), { cooldown: 0 })).toHaveLength(1);
   });
 
-  it('and one that lists a reservation', async () => {
+  it('completes no attachment that is given back meanwhile', async () => {
+    const file = carried([attachmentOf('a'), { addresses: ['10.1.0.2'] }], [address('10.1.0.2'), ownedBy('a')]);
+    await put([attachmentOf('a'), { addresses: ['10.1.0.2'] }]);
+    let interrupted = false;
+    const slow: Kv = {
+      read: (queries, deadline) => kv.read(queries, deadline),
+      scan: (from, to, deadline) => kv.scan(from, to, deadline),
+      async commit(commit, deadline) {
+        const isImport = commit.writes.some(write => 'put' in write && write.put === address('10.1.0.2'));
+        if (isImport && !interrupted) {
+          interrupted = true;
+          await release(around, idOf('a'), { cooldown: 0 });
+        }
+        return kv.commit(commit, deadline);
+      },
+      async [Symbol.asyncDispose]() {},
+    };
+    const { written } = await importRecords({ ...around, kv: slow }, file, { dryRun: false }, () => {});
+    expect(interrupted).toBe(true);
+    expect(written).toBe(2);
+    expect([...(await stored()).keys()]).toEqual([address('10.1.0.2'), attachmentOf('a')]);
+  });
+
+  it('leaves out an attachment that lists a reservation', async () => {
     const file = carried(
       [attachmentOf('a'), { addresses: ['10.1.0.2'] }],
       [address('10.1.0.2'), { kind: 'reserved', reason: 'printer' }],

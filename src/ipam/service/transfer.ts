@@ -7,6 +7,7 @@ import { isPlainAttachment, namesAttachment, parseAttachment, parseOwner } from 
 import { type Carried, lineOf, saysTheSame } from '../transfer.ts';
 import { ipOfKey } from './look.ts';
 import { batchSize, type PatientSurroundings, prepareStore, type Step, untilDone } from './patience.ts';
+import { asRead } from './writes.ts';
 
 /** The lines of every record, page by page, with the revision at which all of them were read. Without a space: of all. */
 export async function* exportLines(
@@ -146,6 +147,8 @@ async function importBatch(around: PatientSurroundings, batch: readonly Unit[], 
     result.kept += plan.kept;
     result.expired += plan.expired;
     result.conflicts.push(...plan.conflicts);
+    // What completes a unit counts on the rest of it: a DEL in between must not leave half of an attachment.
+    if (plan.writes.length > 0) conditions.push(...plan.there.map(entry => asRead(entry.key, entry)));
     for (const write of plan.writes) {
       conditions.push({ absent: write.put });
       writes.push(write);
@@ -160,11 +163,13 @@ async function importBatch(around: PatientSurroundings, batch: readonly Unit[], 
 type Put = Extract<Write, { put: string }>;
 
 function planUnit(unit: Unit, there: ReadonlyMap<string, Entry | undefined>, now: number) {
-  const plan = { same: 0, kept: 0, expired: 0, conflicts: [] as Conflict[], writes: [] as Put[] };
+  const nothing = { same: 0, kept: 0, expired: 0, conflicts: [] as Conflict[] };
+  const plan = { ...nothing, there: [] as Entry[], writes: [] as Put[] };
   if (unit.contradiction !== undefined) return { ...plan, conflicts: [unit.contradiction] };
   for (const record of unit.records) {
     const current = there.get(record.key);
     if (current !== undefined) {
+      plan.there.push(current);
       const type = parseKey(record.key)?.type;
       if (saysTheSame(record, current.value)) plan.same++;
       else if (type === 'cursor' || type === 'network') plan.kept++;
