@@ -65,6 +65,16 @@ describe('without the right words', () => {
     expectPlainError(stderr);
   });
 
+  it('certificates that are none are named', async () => {
+    using desk = new Desk();
+    const files = ['client.crt', 'client.key'].map(name => desk.write(name, 'not PEM\n'));
+    const flags = ['--etcd-url', 'https://127.0.0.1:1', '--etcd-cert', files[0]!, '--etcd-key', files[1]!];
+    const { code, stderr } = await kubeIpam(['ls', ...flags]);
+    expect(code).toBe(1);
+    for (const file of files) expect(stderr).toContain(file);
+    expectPlainError(stderr);
+  });
+
   it('an embedded store that is not there is not made by looking', async () => {
     using desk = new Desk();
     const { code, stderr } = await kubeIpam(['ls', '--data-dir', desk.dataDir]);

@@ -76,7 +76,7 @@ function examineHealth(endpoint: string, health: EndpointHealth): Diagnosis[] {
     add(
       'advice',
       'its JSON gateway is off or refuses this client: each ADD takes the slower way over gRPC',
-      'see docs/reference.md, "etcd"',
+      'docs/guide.md says when and why, under "A user with few rights"',
     );
   }
   return all;

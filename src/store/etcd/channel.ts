@@ -6,7 +6,7 @@ import { Etcd3, type IOptions } from 'etcd3';
 import type { Deadline } from '../../base/clock.ts';
 import type { EtcdTarget } from '../target.ts';
 import { connectionReason, type Failure, judge } from './failure.ts';
-import { tlsFiles } from './tls-files.ts';
+import { tlsFiles, unusableCertificates } from './tls-files.ts';
 import type { Method, Reply, Transport } from './transport.ts';
 import type { Message } from './wire.ts';
 
@@ -167,6 +167,12 @@ export class GrpcTransport implements Transport {
     const common = { hosts: [origin], grpcOptions: channelOptions, faultHandling };
     if (!origin.startsWith('https:')) return common;
     const { ca, cert, key } = tlsFiles(this.#target);
+    try {
+      // gRPC does the same, but its error would look like a bug of ours.
+      tls.createSecureContext({ ca, cert, key });
+    } catch (error) {
+      throw unusableCertificates(this.#target, error);
+    }
     const credentials = { rootCertificate: ca, certChain: cert, privateKey: key };
     return { ...common, credentials: credentials as NonNullable<IOptions['credentials']> };
   }

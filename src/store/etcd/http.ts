@@ -1,11 +1,11 @@
 // One HTTP request to one endpoint of etcd's JSON gateway, with what is known of its fate when no answer comes.
 import { connect, isIP, type Socket } from 'node:net';
 import type { Deadline } from '../../base/clock.ts';
-import { code, FailureError, messageOf, systemCode } from '../../base/errors.ts';
+import { systemCode } from '../../base/errors.ts';
 import type { EtcdTarget } from '../target.ts';
 import { connectionReason, type Failure, isTlsAlert, judge } from './failure.ts';
 import { ClosedEarlyError, type HttpAnswer, HttpConnection, NotHttpError } from './http1.ts';
-import { tlsFiles } from './tls-files.ts';
+import { tlsFiles, unusableCertificates } from './tls-files.ts';
 import type { Method, Reply, Transport } from './transport.ts';
 import type { Message } from './wire.ts';
 
@@ -127,7 +127,7 @@ export class HttpTransport implements Transport {
     try {
       return tls.connect({ host, port, rejectUnauthorized: true, minVersion: 'TLSv1.2', ...name, ...files });
     } catch (error) {
-      throw new FailureError(code.config, `the certificates of etcdConfig cannot be used: ${messageOf(error)}`);
+      throw unusableCertificates(this.#target, error);
     }
   }
 }

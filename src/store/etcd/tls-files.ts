@@ -1,6 +1,6 @@
 // The certificates of a target, read from their files.
 import { readFileSync } from 'node:fs';
-import { code, FailureError, systemCode } from '../../base/errors.ts';
+import { code, FailureError, messageOf, systemCode } from '../../base/errors.ts';
 import type { EtcdTarget } from '../target.ts';
 
 export interface TlsFiles {
@@ -15,6 +15,16 @@ export function tlsFiles(target: EtcdTarget): TlsFiles {
     ...(target.certFile === undefined ? {} : { cert: readTls('etcdCertFile', target.certFile) }),
     ...(target.keyFile === undefined ? {} : { key: readTls('etcdKeyFile', target.keyFile) }),
   };
+}
+
+/** TLS itself refuses what the files hold: no PEM, or a key that belongs to another certificate. */
+export function unusableCertificates({ certFile, keyFile, caFile }: EtcdTarget, cause: unknown): FailureError {
+  const files = [certFile, keyFile, caFile].filter(file => file !== undefined).join(', ');
+  return new FailureError(
+    code.config,
+    `the certificates of etcdConfig (${files}) cannot be used: ${messageOf(cause)}`,
+    { cause },
+  );
 }
 
 function readTls(what: string, file: string): Buffer {
