@@ -63,7 +63,7 @@ function staysInside(conf: unknown): boolean {
   const { ipam } = (conf ?? {}) as { ipam?: unknown };
   if (typeof ipam !== 'object' || ipam === null) return true;
   const { dataDir, logFile } = ipam as { dataDir?: unknown; logFile?: unknown };
-  return [dataDir, logFile].every(path => String(path).startsWith(folder) && !String(path).includes('..'));
+  return [dataDir, logFile].every(path => String(path).startsWith(`${folder}/`) && !String(path).includes('..'));
 }
 
 /** Somewhere in the value, one part is something else. */
