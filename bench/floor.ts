@@ -9,7 +9,7 @@ import { run } from '../scripts/bundle/run.ts';
 import { libraryFolder } from '../scripts/bundle/sea.ts';
 import { tree } from '../test/helpers/executable.ts';
 
-/** Makes the empty executable in the folder; it is started exactly as kube-ipam is. */
+/** Makes the empty executable in the folder: as Node makes one, without the flags that kube-ipam starts with. */
 export function makeEmptyExecutable(folder: string): string {
   const work = mkdtempSync(join(tmpdir(), 'kube-ipam-floor-'));
   try {

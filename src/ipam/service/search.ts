@@ -5,9 +5,12 @@ import { freeIn, type Ring, slice } from '../candidates.ts';
 import type { Surroundings } from '../ports.ts';
 import { takenOf } from './look.ts';
 
-/** So many slices are counted in one transaction, and so many addresses are read at once. */
+/**
+ * So many slices are counted in one transaction, and so few addresses are read at once: one more round of counts costs
+ * less than the keys of a thousand addresses through etcd's JSON gateway (a /16: two rounds of counts and a read).
+ */
 const mostSlices = 64;
-const mostRead = 1024n;
+const mostRead = 128n;
 
 /**
  * A free address of the ring, or undefined when one revision of the store showed every slice of it full.
