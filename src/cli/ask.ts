@@ -2,13 +2,16 @@
 import { readSync } from 'node:fs';
 import { isatty } from 'node:tty';
 import { type Args, given, UsageError } from './command.ts';
+import { plain } from './output.ts';
 import type { CliIo } from './program.ts';
 
 /** Whether to go on: --yes, or "y" at the terminal. Without both a UsageError, as nobody can be asked. */
 export function confirmed(args: Args, io: CliIo, question: string): boolean {
   if (given(args, 'yes')) return true;
-  if (!isatty(0)) throw new UsageError(`${question} Nobody can be asked here: say --yes`);
-  io.writeStderr(`${question} [y/N] `);
+  // It names owners as the store has them.
+  const asked = plain(question);
+  if (!isatty(0)) throw new UsageError(`${asked} Nobody can be asked here: say --yes`);
+  io.writeStderr(`${asked} [y/N] `);
   return /^y(es)?$/i.test(readLine().trim());
 }
 

@@ -1,6 +1,7 @@
 // Prints results: tables for people, JSON and YAML for programs; colour and progress only where a person looks.
 import { isatty } from 'node:tty';
 import { type Args, type Flags, given, text } from './command.ts';
+import { jsonOf } from './json.ts';
 import type { CliIo } from './program.ts';
 import { yamlItem, yamlOf } from './yaml.ts';
 
@@ -22,7 +23,7 @@ export function isForPeople(format: Format): boolean {
 
 /** Prints one value for a program. */
 export function printValue(io: CliIo, format: Format, value: object): void {
-  io.writeStdout(format === 'yaml' ? yamlOf(value) : `${JSON.stringify(value, null, 2)}\n`);
+  io.writeStdout(format === 'yaml' ? yamlOf(value) : `${jsonOf(value, 2)}\n`);
 }
 
 const codes = { bold: 1, red: 31, green: 32, yellow: 33, dim: 2 } as const;
@@ -98,7 +99,7 @@ export class List {
     let out = '';
     for (const item of items) {
       if (this.#yaml) out += yamlItem(item);
-      else out += `${this.#count === 0 ? '[' : ','}\n  ${JSON.stringify(item)}`;
+      else out += `${this.#count === 0 ? '[' : ','}\n  ${jsonOf(item)}`;
       this.#count++;
     }
     if (out !== '') this.#io.writeStdout(out);

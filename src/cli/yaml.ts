@@ -1,4 +1,5 @@
 // Writes plain values as YAML 1.2; whatever could be read as something else is quoted as JSON, which YAML contains.
+import { jsonOf } from './json.ts';
 
 export function yamlOf(value: unknown): string {
   return isBranch(value) ? lines(value).join('\n').concat('\n') : `${scalar(value)}\n`;
@@ -33,8 +34,8 @@ function lines(value: Branch): string[] {
 
 function scalar(value: unknown): string {
   if (typeof value === 'bigint') return String(value);
-  if (typeof value !== 'string') return JSON.stringify(value) ?? 'null';
+  if (typeof value !== 'string') return jsonOf(value);
   const isPlain =
     /^[A-Za-z/][\w./-]*( [\w./-]+)*$/.test(value) && !/^(true|false|null|yes|no|on|off|y|n)$/i.test(value);
-  return isPlain ? value : JSON.stringify(value);
+  return isPlain ? value : jsonOf(value);
 }

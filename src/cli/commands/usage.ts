@@ -3,7 +3,17 @@ import { type RangeUsage, recordedNetworks, usageOf } from '../../ipam/service/u
 import { formatCidr } from '../../net/cidr.ts';
 import { formatSpan } from '../../net/span.ts';
 import { type Command, exit, text } from '../command.ts';
-import { formatOf, isForPeople, outputFlags, type Paint, painter, printValue, progressOf, Table } from '../output.ts';
+import {
+  formatOf,
+  isForPeople,
+  outputFlags,
+  type Paint,
+  painter,
+  plain,
+  printValue,
+  progressOf,
+  Table,
+} from '../output.ts';
 import { chooseStore, openChosen, storeFlags } from '../store-access.ts';
 
 /** Characters of a bar. */
@@ -47,12 +57,12 @@ export const command: Command = {
 };
 
 function nothing(wanted: string | undefined, space: string): string {
-  const what = wanted === undefined ? 'no network' : `no network "${wanted}"`;
+  const what = wanted === undefined ? 'no network' : plain(`no network "${wanted}"`);
   return `${what} is recorded in address space ${space}: "kube-ipam install" and the first ADD of a network do that\n`;
 }
 
 function paintWarning(paint: Paint, name: string): string {
-  return `${paint('yellow', 'warning')}: the recorded ranges of network ${name} cannot be read; see "kube-ipam check"\n`;
+  return `${paint('yellow', 'warning')}: the recorded ranges of network ${plain(name)} cannot be read; see "kube-ipam check"\n`;
 }
 
 function columns(wide: boolean) {
