@@ -1,9 +1,11 @@
 // Writes a file whole or not at all: under another name first, on disk before it takes its own.
+import { randomBytes } from 'node:crypto';
 import {
   closeSync,
   existsSync,
   fchmodSync,
   fsyncSync,
+  lstatSync,
   openSync,
   readdirSync,
   renameSync,
@@ -12,6 +14,9 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+
+/** After so long, in milliseconds, nobody writes to a draft any more. */
+const abandoned = 10 * 60_000;
 
 export class AtomicFile implements Disposable {
   readonly #path: string;
@@ -22,7 +27,8 @@ export class AtomicFile implements Disposable {
   /** @param mode of the finished file, whatever the umask says. */
   constructor(path: string, mode: number) {
     this.#path = path;
-    this.#draft = `${path}.${process.pid}.new`;
+    // In containers every process may have the same number.
+    this.#draft = `${path}.${process.pid}.${randomBytes(6).toString('hex')}.new`;
     sweepDrafts(path);
     this.#fd = attempt(path, () => openSync(this.#draft, 'wx', 0o600));
     attempt(path, () => fchmodSync(this.#fd, mode));
@@ -70,14 +76,18 @@ export function writeAtomically(path: string, bytes: string | Buffer, mode: numb
   file.finish();
 }
 
-/** Removes the drafts of processes that were killed while they wrote. */
+/**
+ * Removes the drafts of processes that were killed while they wrote. Only their age tells: the writer of a younger one may
+ * live in a container whose processes cannot be seen from here.
+ */
 function sweepDrafts(path: string): void {
   const folder = dirname(path);
   const draft = `${basename(path)}.`;
   for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-    const pid = name.startsWith(draft) ? /^(\d+)\.new$/.exec(name.slice(draft.length))?.[1] : undefined;
-    const isLeft = pid !== undefined && (pid === String(process.pid) || !existsSync(`/proc/${pid}`));
-    if (isLeft) rmSync(join(folder, name), { force: true });
+    if (!name.startsWith(draft) || !/^\d+(\.[0-9a-f]{12})?\.new$/.test(name.slice(draft.length))) continue;
+    const left = join(folder, name);
+    const draftFile = lstatSync(left, { throwIfNoEntry: false });
+    if (draftFile?.isFile() && Date.now() - draftFile.mtimeMs > abandoned) rmSync(left, { force: true });
   }
 }
 

@@ -1,6 +1,16 @@
 // Installing and uninstalling the built executable, in folders of a test's own and in a machine of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -51,8 +61,11 @@ describe('install', () => {
     using desk = new Desk();
     await install(desk, 'install', 'bridge', ...network(desk));
     const before = statSync(program(desk)).ino;
-    // What a copy that was killed half-way left behind.
-    writeFileSync(`${program(desk)}.999999999.new`, 'half');
+    // What copies that were killed half-way left behind, one of them by a process with any number.
+    for (const left of [`${program(desk)}.1.new`, `${program(desk)}.1.0123456789ab.new`]) {
+      writeFileSync(left, 'half');
+      utimesSync(left, 0, 0);
+    }
     const again = await install(desk, 'install', 'bridge', ...network(desk));
     expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('they are the same') });
     expect(statSync(program(desk)).ino).not.toBe(before);
