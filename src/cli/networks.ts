@@ -1,9 +1,10 @@
 // Finds kube-ipam's networks in configuration files: plain ones, lists, and the delegates of Multus.
-import { readdirSync, readFileSync } from 'node:fs';
+import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf, systemCode } from '../base/errors.ts';
 import { isObject } from '../base/section.ts';
 import { findFault } from './json-fault.ts';
+import { readNamedFile } from './read-file.ts';
 
 export const defaultConfDir = '/etc/cni/net.d';
 
@@ -21,14 +22,7 @@ export interface FoundNetwork {
 
 /** Reads a configuration. Throws a FailureError that names file, line and column where it is not JSON. */
 export function readConfFile(file: string): Conf {
-  let text: string;
-  try {
-    text = readFileSync(file, 'utf8');
-  } catch (error) {
-    const missing = systemCode(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
-    throw new FailureError(code.io, `${file} cannot be read: ${missing}`, { cause: error });
-  }
-  return parseConfText(text, file);
+  return parseConfText(readNamedFile(file).toString(), file);
 }
 
 export function parseConfText(text: string, file: string): Conf {

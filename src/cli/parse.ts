@@ -33,11 +33,7 @@ export async function parseArgs(command: Command, argv: readonly string[], colum
     );
   }
   checkPositionals(command, args, advice);
-  for (const [name, { many }] of Object.entries(flags)) {
-    const value = args[name];
-    if (many || !Array.isArray(value)) continue;
-    throw new UsageError(`--${name} is given ${value.length} times: give it once; ${advice}`);
-  }
+  checkFlags(flags, args, advice);
   if (problem !== undefined) throw new UsageError(`${problem.replace(/\s*\n\s*/g, ' ')}; ${advice}`);
   const rest = Array.isArray(args._) ? args._.slice(1) : [];
   if (rest.length > 0) {
@@ -54,6 +50,19 @@ function checkPositionals(command: Command, args: Args, advice: string): void {
     if (value === undefined || choices === undefined || choices.includes(String(value))) continue;
     const known = choices.join(', ');
     throw new UsageError(`${name} "${value}" is not known${didYouMean(String(value), choices)}; known are ${known}`);
+  }
+}
+
+function checkFlags(flags: Flags, args: Args, advice: string): void {
+  for (const [name, { many, choices }] of Object.entries(flags)) {
+    const value = args[name];
+    if (!many && Array.isArray(value)) {
+      throw new UsageError(`--${name} is given ${value.length} times: give it once; ${advice}`);
+    }
+    if (typeof value !== 'string' || choices === undefined || choices.includes(value)) continue;
+    throw new UsageError(
+      `--${name} ${JSON.stringify(value)} is not known${didYouMean(value, choices)}; known are ${choices.join(', ')}`,
+    );
   }
 }
 

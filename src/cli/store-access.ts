@@ -9,6 +9,7 @@ import { nodeOf, openSurroundings } from '../ipam/open.ts';
 import type { PatientSurroundings } from '../ipam/service/patience.ts';
 import { UnreachableError } from '../store/kv.ts';
 import { type Args, type Flags, text, UsageError } from './command.ts';
+import { emptySurroundings } from './empty-store.ts';
 import { defaultConfDir, type FoundNetwork, networksIn, readConfFile, readConfFolder } from './networks.ts';
 
 export const confFlags: Flags = {
@@ -146,29 +147,38 @@ export interface OpenStore extends AsyncDisposable, StoreChoice {
   readonly node: string;
 }
 
-/** Opens what was chosen. Without `create`, an embedded store that does not exist is an error and is not made. */
-export async function openChosen(choice: StoreChoice, options: { create?: boolean } = {}): Promise<OpenStore> {
+/** What becomes of an embedded store that does not exist: an error unless said otherwise. */
+export interface OpenOptions {
+  readonly absent?: 'make' | 'seem empty';
+}
+
+export async function openChosen(choice: StoreChoice, { absent }: OpenOptions = {}): Promise<OpenStore> {
   const { access } = choice;
-  if (access.store.kind === 'embedded' && options.create !== true) refuseAbsent(access.store.dataDir);
-  const openGrpc = access.store.kind === 'etcd' ? (await import('../store/etcd/grpc.ts')).openGrpc : undefined;
+  const { store } = access;
+  const isMissing = store.kind === 'embedded' && absent !== 'make' && isAbsent(join(store.dataDir, 'store.db'));
+  if (isMissing && absent === undefined) {
+    throw new UnreachableError(
+      `there is no store ${store.dataDir}/store.db: the first address that is given out makes it (or "kube-ipam install"); another folder is named with --data-dir, a configuration with --conf`,
+    );
+  }
+  const openGrpc = store.kind === 'etcd' ? (await import('../store/etcd/grpc.ts')).openGrpc : undefined;
   const deadline = renewableDeadline(access.timeout);
-  const around = { ...(await openSurroundings(access, deadline, openGrpc)), deadline };
+  const around = isMissing
+    ? emptySurroundings(access, deadline)
+    : { ...(await openSurroundings(access, deadline, openGrpc)), deadline };
   return { ...choice, around, node: nodeOf(access), [Symbol.asyncDispose]: () => around.kv[Symbol.asyncDispose]() };
 }
 
-function refuseAbsent(dataDir: string): void {
-  const file = join(dataDir, 'store.db');
+function isAbsent(file: string): boolean {
   try {
     statSync(file);
-    return;
+    return false;
   } catch (error) {
     // The folder is for root only, so "there is no store" would tell anybody else something untrue.
     if (!['ENOENT', 'ENOTDIR'].includes(systemCode(error) ?? '')) {
       const cure = systemCode(error) === 'EACCES' ? '; run this command as root' : '';
       throw new UnreachableError(`the store ${file} cannot be used: ${messageOf(error)}${cure}`, { cause: error });
     }
+    return true;
   }
-  throw new UnreachableError(
-    `there is no store ${file}: the first address that is given out makes it (or "kube-ipam install"); another folder is named with --data-dir, a configuration with --conf`,
-  );
 }

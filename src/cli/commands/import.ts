@@ -1,6 +1,4 @@
 // `kube-ipam import`: reads what `export` wrote into another store.
-import { readFileSync } from 'node:fs';
-import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { nodeNameOf } from '../../base/node.ts';
 import type { AccessConfig } from '../../ipam/config.ts';
 import { importRecords } from '../../ipam/service/transfer.ts';
@@ -8,6 +6,7 @@ import { parseTransfer, refuseRepeated, renamed, type TransferHeader } from '../
 import { Keys, namePattern } from '../../store/keys.ts';
 import { type Args, type Command, exit, given, text, texts, UsageError } from '../command.ts';
 import { counted, formatOf, isForPeople, outputFlags, plain, printValue, progressOf } from '../output.ts';
+import { readNamedFile } from '../read-file.ts';
 import { chooseStore, openChosen, storeFlags } from '../store-access.ts';
 
 export const command: Command = {
@@ -36,13 +35,15 @@ export const command: Command = {
     ['kube-ipam import backup.jsonl --etcd-url http://10.0.0.1:2379', ''],
   ],
   async run(args, io) {
-    const { header, records } = parseTransfer(read(text(args, 'file'), io.readStdin));
+    const file = text(args, 'file');
+    const isStdin = file === undefined || file === '-';
+    const { header, records } = parseTransfer(isStdin ? io.readStdin() : readNamedFile(file));
     const choice = chooseStore(args);
     const renaming = renamingOf(header, choice.access, args);
     const coming = records.map(record => renamed(record, renaming));
     refuseRepeated(coming);
-    await using store = await openChosen(choice, { create: true });
     const dryRun = given(args, 'dry-run');
+    await using store = await openChosen(choice, { absent: dryRun ? 'seem empty' : 'make' });
     const progress = progressOf(io, 'records');
     const result = await importRecords(store.around, coming, { dryRun }, done => progress.step(done, coming.length));
     progress.end();
@@ -63,15 +64,6 @@ export const command: Command = {
     return conflicts.length > 0 ? exit.trouble : exit.fine;
   },
 };
-
-function read(file: string | undefined, readStdin: () => Buffer): Buffer {
-  if (file === undefined || file === '-') return readStdin();
-  try {
-    return readFileSync(file);
-  } catch (error) {
-    throw new FailureError(code.io, `${file} cannot be read: ${messageOf(error)}`, { cause: error });
-  }
-}
 
 function renamingOf(header: TransferHeader, access: AccessConfig, args: Args) {
   const nodes = new Map<string, string>();

@@ -123,7 +123,7 @@ async function recordRanges(
   try {
     await using store = await openChosen(
       { access: { ...config, timeout: timeoutOf(args) ?? config.timeout } },
-      { create: true },
+      { absent: 'make' },
     );
     const recording = await recordNetwork(store.around, config, store.node);
     if (recording === 'same') say(`leave ${what}: they are the same`);

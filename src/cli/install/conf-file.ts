@@ -1,13 +1,14 @@
 // The network configuration that `install` writes and `uninstall` removes again.
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { basename, join } from 'node:path';
-import { code, FailureError, messageOf } from '../../base/errors.ts';
+import { code, FailureError } from '../../base/errors.ts';
 import { isObject } from '../../base/section.ts';
 import { type ConfReport, examineConf } from '../check-conf.ts';
 import { type Args, text, UsageError } from '../command.ts';
 import { confOf, mainPluginOf } from '../conf-flags.ts';
 import { confText } from '../conf-templates.ts';
 import { networksIn, parseConfText } from '../networks.ts';
+import { readNamedFile } from '../read-file.ts';
 
 /** Without an ending: a configuration of one plugin is a .conf file, a list a .conflist file. */
 const defaultName = '1-kube-ipam';
@@ -32,15 +33,7 @@ export function newConf(args: Args): NewConf | undefined {
     const isOne = Array.isArray(list.plugins) && list.plugins.length === 1;
     return examined(confText(isOne ? confOf(plugin, { ...args, single: true }) : list), `flags of ${plugin}`, args);
   }
-  return file === undefined ? undefined : examined(readText(file), file, args);
-}
-
-function readText(file: string): string {
-  try {
-    return readFileSync(file, 'utf8');
-  } catch (error) {
-    throw new FailureError(code.io, `${file} cannot be read: ${messageOf(error)}`, { cause: error });
-  }
+  return file === undefined ? undefined : examined(readNamedFile(file).toString(), file, args);
 }
 
 function examined(content: string, from: string, args: Args): NewConf {
