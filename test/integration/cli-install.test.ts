@@ -218,13 +218,19 @@ describe('uninstall', () => {
     using desk = new Desk();
     await install(desk, 'install', 'bridge', ...network(desk));
     const dry = await install(desk, 'uninstall', '--dry-run');
-    expect(dry).toMatchObject({ code: 0, stdout: expect.stringContaining(`would remove ${program(desk)}`) });
+    expect(dry).toMatchObject({ code: 0, stderr: '' });
+    expect(dry.stdout.split('\n').slice(0, 3)).toEqual([
+      `would remove ${join(desk.confDir, '1-kube-ipam.conf')}`,
+      `would remove ${program(desk)}`,
+      `would remove ${program(desk)}.lib`,
+    ]);
     expect(existsSync(program(desk))).toBe(true);
     const { code, stdout } = await install(desk, 'uninstall');
     expect(code).toBe(0);
-    expect(stdout.split('\n').slice(0, 2)).toEqual([
+    expect(stdout.split('\n').slice(0, 3)).toEqual([
       `removed ${join(desk.confDir, '1-kube-ipam.conf')}`,
       `removed ${program(desk)}`,
+      `removed ${program(desk)}.lib`,
     ]);
     expect(stdout).toContain(`left: the addresses in ${desk.dataDir}`);
     expect(files(join(desk.folder, 'bin'))).toEqual([]);
@@ -234,6 +240,39 @@ describe('uninstall', () => {
       code: 0,
       stdout: expect.stringContaining('nothing to remove'),
     });
+  });
+
+  it('warns while containers of this machine have addresses, whose DEL would find no executable', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    const reserved = ['reserve', '10.1.0.20-10.1.0.29', '--reason', 'not of a container', '--data-dir', desk.dataDir];
+    expect(await kubeIpam(reserved)).toMatchObject({ code: 0 });
+    expect(await install(desk, 'uninstall', '--dry-run')).toMatchObject({ code: 0, stderr: '' });
+    const conf = JSON.parse(readFileSync(join(desk.confDir, '1-kube-ipam.conf'), 'utf8'));
+    const add = async (containerID: string, more: object) => {
+      const env = { CNI_COMMAND: 'ADD', CNI_CONTAINERID: containerID, CNI_NETNS: '/run/netns/c', CNI_IFNAME: 'eth0' };
+      const input = JSON.stringify({ ...conf, ipam: { ...conf.ipam, logLevel: 'off', ...more } });
+      expect(await runProcess(program(desk), [], { env, input })).toMatchObject({ code: 0 });
+    };
+    await add('a', {});
+    await add('b', { addressSpace: 'another' });
+    const warning = `warning: the store in ${desk.dataDir} still holds 2 addresses of containers on this machine`;
+    for (const flag of ['--dry-run', '--force']) {
+      const { code, stderr } = await install(desk, 'uninstall', flag);
+      expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining(warning) });
+    }
+    expect(existsSync(program(desk))).toBe(false);
+    const again = await install(desk, 'uninstall', '--data-dir', desk.dataDir);
+    expect(again).toMatchObject({ code: 0, stderr: '' });
+  });
+
+  it('is not stopped by a store that cannot be read', async () => {
+    using desk = new Desk();
+    await install(desk, 'install', 'bridge', ...network(desk));
+    writeFileSync(join(desk.dataDir, 'store.db'), 'x'.repeat(8192));
+    const { code, stderr } = await install(desk, 'uninstall');
+    expect({ code, stderr }).toEqual({ code: 0, stderr: expect.stringContaining('cannot be told: ') });
+    expect(existsSync(program(desk))).toBe(false);
   });
 
   it('--purge asks, takes the store, and leaves what is not its own', async () => {

@@ -9,8 +9,9 @@ import { syncFolder } from '../atomic-file.ts';
 import { type Args, type Command, exit, given, text } from '../command.ts';
 import { defaultDataDir } from '../conf-templates.ts';
 import { ownConfFiles } from '../install/conf-file.ts';
-import { executableName, removeExecutable } from '../install/executable.ts';
+import { executableName, installedParts, removeExecutable } from '../install/executable.ts';
 import { nodeFile, type Places, placeFlags, placesOf } from '../install/places.ts';
+import { stillHeld } from '../install/still-held.ts';
 import { networksIn, readConfFile, readConfFolder } from '../networks.ts';
 import { plain } from '../output.ts';
 import type { CliIo } from '../program.ts';
@@ -21,7 +22,8 @@ export const command: Command = {
   details:
     'Removes the network configuration first, so that the runtime stops using it, then the executable and its libraries. ' +
     'The addresses stay recorded; --purge removes the embedded store as well, also where an earlier uninstall left it. ' +
-    'Remove the pods before: their addresses are given back by the executable. May be repeated.',
+    'Remove the pods before: their addresses are given back by the executable; where the embedded store still holds some, ' +
+    'a warning says so. May be repeated.',
   positionals: [],
   flags: {
     ...placeFlags,
@@ -43,6 +45,7 @@ export const command: Command = {
     const own = ownConfFiles(args, places.confDir);
     const stores = [...storesOf(own), ...strayStores(args, own, places)];
     if (!given(args, 'force')) refuseUsed(own, places);
+    await warnOfHeld(stores, args, places, io);
     const purged = given(args, 'purge') ? stores.filter(store => store.kind === 'embedded') : [];
     if (purged.length > 0 && !given(args, 'dry-run')) {
       const folders = purged.map(({ dataDir }) => dataDir).join(', ');
@@ -86,6 +89,17 @@ function strayStores(args: Args, own: readonly string[], { confDir }: Places): E
   return existsSync(join(dataDir, 'store.db')) ? [{ kind: 'embedded', dataDir }] : [];
 }
 
+/** Also of the networks that --force leaves behind. */
+async function warnOfHeld(stores: readonly StoreTarget[], args: Args, places: Places, io: CliIo): Promise<void> {
+  if (!existsSync(join(places.binDir, executableName))) return;
+  const others = storesOf(readConfFolder(places.confDir).networks.map(({ file }) => file));
+  const embedded = [...stores, ...others].filter(({ kind }) => kind === 'embedded');
+  for (const dataDir of new Set(embedded.map(store => store.dataDir))) {
+    const warning = await stillHeld(dataDir, args);
+    if (warning !== undefined) io.writeStderr(`warning: ${plain(warning)}\n`);
+  }
+}
+
 function refuseUsed(own: readonly string[], { confDir, binDir }: Places): void {
   const others = readConfFolder(confDir).networks.filter(({ file }) => !own.includes(file));
   const files = [...new Set(others.map(({ file }) => file))];
@@ -110,8 +124,7 @@ function remove(
       say(file);
     }
     if (own.length > 0 && !dryRun) syncFolder(places.confDir);
-    const target = join(places.binDir, executableName);
-    const there = dryRun ? (existsSync(target) ? [target] : []) : removeExecutable(places.binDir);
+    const there = dryRun ? installedParts(places.binDir) : removeExecutable(places.binDir);
     for (const path of there) say(path);
     for (const { dataDir } of purged) {
       if (!dryRun) purge(dataDir);

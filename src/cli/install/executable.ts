@@ -1,5 +1,5 @@
 // Puts the executable and its library folder into the runtime's plugin folder, while older copies of it may be running.
-import { closeSync, mkdirSync, openSync, readdirSync, readSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { type Deadline, deadlineIn } from '../../base/clock.ts';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
@@ -90,19 +90,20 @@ function answersVersions(stdout: string): boolean {
   }
 }
 
+/** The executable and the folder of its libraries, those of them that are there. */
+export function installedParts(binDir: string): string[] {
+  return [executableName, libraryFolder]
+    .map(name => join(binDir, name))
+    .filter(path => lstatSync(path, { throwIfNoEntry: false }) !== undefined);
+}
+
 /** Removes both; what was removed. */
 export function removeExecutable(binDir: string): string[] {
-  const removed: string[] = [];
-  const file = join(binDir, executableName);
-  if (statSync(file, { throwIfNoEntry: false })) removed.push(file);
-  rmSync(file, { force: true });
+  const parts = installedParts(binDir);
+  rmSync(join(binDir, executableName), { force: true });
   const folder = join(binDir, libraryFolder);
-  const libraries = filesOf(folder);
-  for (const library of libraries) rmSync(library, { force: true });
-  if (statSync(folder, { throwIfNoEntry: false })) {
-    rmdirSync(folder);
-    removed.push(folder);
-  }
-  if (removed.length > 0) syncFolder(binDir);
-  return removed;
+  for (const library of filesOf(folder)) rmSync(library, { force: true });
+  if (parts.includes(folder)) rmdirSync(folder);
+  if (parts.length > 0) syncFolder(binDir);
+  return parts;
 }
