@@ -30,11 +30,15 @@ export const etcdFlags: Flags = {
   'etcd-password-file': { type: 'string', value: 'FILE', describe: "file that holds the etcd user's password" },
 };
 
+export const dataDirFlag: Flags = {
+  'data-dir': { type: 'string', value: 'DIR', describe: 'folder of the embedded store' },
+};
+
 /** Flags by which every command finds its store. */
 export const storeFlags: Flags = {
   ...confFlags,
   ...etcdFlags,
-  'data-dir': { type: 'string', value: 'DIR', describe: 'folder of the embedded store' },
+  ...dataDirFlag,
   network: { type: 'string', value: 'NAME', describe: 'the network, where several are configured' },
   space: { type: 'string', value: 'NAME', describe: "address space (the network's own, or default)" },
   'node-name': { type: 'string', value: 'NAME', describe: "this node's name in the store" },
@@ -64,20 +68,21 @@ export interface StoreChoice {
 
 /** Follows the flags, or the configurations. `anyNetwork`: --network only filters, so it need not be configured. */
 export function chooseStore(args: Args, options: { anyNetwork?: boolean } = {}): StoreChoice {
-  const fromFlags = accessOfFlags(args);
-  if (fromFlags !== undefined) return { access: adjusted(fromFlags, args) };
+  const access = storeOfFlags(args);
+  if (access !== undefined) return { access };
   const network = chooseNetwork(args, options.anyNetwork === true);
   return { access: adjusted(readAccessConfig(network.conf), args), network };
 }
 
-function accessOfFlags(args: Args): AccessConfig | undefined {
+/** The store that the flags name themselves; undefined when none does. */
+export function storeOfFlags(args: Args): AccessConfig | undefined {
   const etcdConfig = etcdConfigOf(args);
   const dataDir = text(args, 'data-dir');
   if (etcdConfig === undefined && dataDir === undefined) return undefined;
   if (text(args, 'conf') !== undefined) throw new UsageError('give either --conf or the store itself, not both');
   const ipam = { ...(etcdConfig && { etcdConfig }), ...(dataDir !== undefined && { dataDir }), logLevel: 'off' };
   try {
-    return readAccessConfig({ name: text(args, 'network') ?? '', ipam });
+    return adjusted(readAccessConfig({ name: text(args, 'network') ?? '', ipam }), args);
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;
     throw new UsageError(`the flags name no usable store: ${error.message.replace(/^network "[^"]*": /, '')}`);

@@ -1,5 +1,6 @@
 // The command line on etcd's good and bad days: the doctor's eye, moving between the stores, a full and a dead cluster.
 import { execFileSync } from 'node:child_process';
+import { existsSync, mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Desk, kubeIpam } from '../helpers/command-line.ts';
@@ -16,9 +17,20 @@ interface Diagnosis {
   readonly figures?: Readonly<Record<string, unknown>>;
 }
 
+/** A plugin folder as `install` leaves it, with the main plugin that the configurations name. */
+function pluginsOf(desk: Desk): string {
+  const folder = join(desk.folder, 'bin');
+  if (existsSync(folder)) return folder;
+  mkdirSync(folder);
+  for (const name of ['kube-ipam', 'kube-ipam.lib']) symlinkSync(join(tree, name), join(folder, name));
+  // The doctor only looks whether it can be run.
+  symlinkSync(join(tree, 'kube-ipam'), join(folder, 'bridge'));
+  return folder;
+}
+
 /** What the doctor says, with the built executable in place. */
 async function examine(desk: Desk, ...argv: readonly string[]) {
-  const { code, stdout } = await desk.run(['status', '--bin-dir', tree, '-o', 'json', ...argv]);
+  const { code, stdout } = await desk.run(['status', '--bin-dir', pluginsOf(desk), '-o', 'json', ...argv]);
   const { worst, diagnoses } = JSON.parse(stdout) as { worst: string; diagnoses: Diagnosis[] };
   const about = (area: string, level?: string) =>
     diagnoses.filter(one => one.area === area && (level === undefined || one.level === level));
@@ -175,6 +187,12 @@ describe('over TLS', () => {
     const client = ['--etcd-cert', namedClient.cert, '--etcd-key', namedClient.key];
     expect(await kubeIpam(['ls', ...flags, ...client])).toMatchObject({ code: 0 });
     expect(await kubeIpam(['ls', ...flags, '--timeout', '3'])).toMatchObject({ code: 3, stdout: '' });
+    const named = await examine(desk, ...flags, ...client);
+    expect({ code: named.code, worst: named.worst }).toEqual({ code: 0, worst: 'warning' });
+    expect(named.about('etcd', 'fine')).not.toEqual([]);
+    expect(named.about('certificate', 'warning')).toHaveLength(2 + cluster.endpoints.length);
+    expect(['executable', 'configuration', 'ranges', 'log'].flatMap(area => named.about(area))).toEqual([]);
+    expect(await examine(desk, ...flags, '--timeout', '3')).toMatchObject({ code: 3, worst: 'unreachable' });
 
     const expired = join(desk.folder, 'expired.crt');
     const [request, key] = [join(desk.folder, 'request'), join(desk.folder, 'key')];

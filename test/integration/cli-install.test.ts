@@ -2,6 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import {
   chmodSync,
+  copyFileSync,
   existsSync,
   mkdirSync,
   readdirSync,
@@ -326,6 +327,15 @@ describe('status of an installation', () => {
   it('is fine after install, and names what is missing or open to others', async () => {
     using desk = new Desk();
     await install(desk, 'install', 'bridge', ...network(desk));
+    const bridge = join(desk.folder, 'bin', 'bridge');
+    const without = await install(desk, 'status');
+    expect(without.code).toBe(1);
+    expect(without.stdout).toMatch(/wrong +\S+\/bin\/bridge: is not there, .* no pod of network pods starts/);
+    expect(without.stdout).toContain('1 thing wrong');
+    copyFileSync(executable, bridge);
+    chmodSync(bridge, 0o644);
+    expect(await install(desk, 'status')).toMatchObject({ code: 1 });
+    chmodSync(bridge, 0o755);
     const well = await install(desk, 'status', '-o', 'json');
     expect(JSON.parse(well.stdout)).toMatchObject({ worst: 'fine' });
     expect(well.code).toBe(0);
@@ -338,6 +348,22 @@ describe('status of an installation', () => {
     expect(none.stdout).toContain('no pod can be given an address');
     expect(none.stdout).toContain('holds no network configuration');
     expect(files(tree)).toContain('kube-ipam');
+  });
+
+  it('looks for every plugin of a list, and of what Multus delegates to', async () => {
+    using desk = new Desk();
+    const ipam = { type: 'kube-ipam', subnet: '10.1.0.0/24', dataDir: desk.dataDir, logLevel: 'off' };
+    const delegates = [{ name: 'second', type: 'macvlan', ipam }];
+    const plugins = [{ type: 'multus', delegates }, { type: 'portmap' }];
+    desk.write('net.d/1.conflist', { cniVersion: '1.0.0', name: 'all', plugins });
+    const { code, stdout } = await install(desk, 'status', '-o', 'json');
+    expect(code).toBe(1);
+    const { diagnoses } = JSON.parse(stdout) as { diagnoses: { level: string; area: string; subject: string }[] };
+    const missing = diagnoses.filter(({ area, level }) => area === 'executable' && level === 'wrong');
+    const bin = join(desk.folder, 'bin');
+    expect(missing.map(({ subject }) => subject)).toEqual(
+      ['kube-ipam', 'multus', 'macvlan', 'portmap'].map(name => join(bin, name)),
+    );
   });
 
   it('tells which file the runtime takes first, files that are broken, and a log that cannot be written', async () => {

@@ -1,5 +1,5 @@
 // The command line from outside: what it understands, what it refuses, and how it says so.
-import { chmodSync, readFileSync } from 'node:fs';
+import { chmodSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { commands } from '../../src/cli/table.ts';
@@ -39,6 +39,9 @@ describe('without the right words', () => {
     [['ls', '--etcd-ca', '/x'], 'need --etcd-url'],
     [['ls', '--etcd-url', 'https://u:secret@h:1'], 'etcdURL'],
     [['ls', '--data-dir', '/x', '--conf', '/y'], 'either --conf or the store itself'],
+    [['status', '--data-dir', '/x', '--conf', '/y'], 'either --conf or the store itself'],
+    [['status', '--data-dir', '/x', '--network', 'n'], 'either --network'],
+    [['status', '--etcd-ca', '/x'], 'need --etcd-url'],
     [['show'], 'needs <what>'],
     [['conf', 'bridg'], 'did you mean "bridge"?'],
     [['conf', 'bridge', '--subnet', '10.1.0.1/24'], 'write 10.1.0.0/24'],
@@ -90,6 +93,24 @@ describe('without the right words', () => {
     expect(code).toBe(3);
     expect(stderr).toContain(`there is no store ${desk.dataDir}/store.db`);
     expect(() => readFileSync(desk.dataDir)).toThrow('ENOENT');
+  });
+
+  it('status of a folder looks at the store in it, and at nothing else', async () => {
+    using desk = new Desk();
+    const named = ['status', '--data-dir', desk.dataDir, '-o', 'json'];
+    const none = await kubeIpam(named);
+    expect({ code: none.code, ...(JSON.parse(none.stdout) as Json) }).toMatchObject({ code: 3, worst: 'unreachable' });
+    expect(none.stdout).toContain(`there is no store ${desk.dataDir}/store.db`);
+    expect(existsSync(desk.dataDir)).toBe(false);
+    const reserved = await kubeIpam(['reserve', '10.1.0.9', '--reason', 'x', '--data-dir', desk.dataDir]);
+    expect(reserved).toMatchObject({ code: 0, stderr: expect.stringMatching(/^note: 1 address lies in no range/) });
+    const there = await kubeIpam(named);
+    expect(there.code).toBe(0);
+    const { diagnoses } = JSON.parse(there.stdout) as { diagnoses: Json[] };
+    expect(diagnoses.map(({ area, level }) => [area, level])).toEqual([
+      ['dataDir', 'fine'],
+      ['store', 'fine'],
+    ]);
   });
 
   it('somebody else than root is told to be root, not that there is no store', async () => {

@@ -1,21 +1,28 @@
 // `kube-ipam status`, the doctor: examines this node, its configurations and its stores.
-import type { NetworkConfig } from '../../ipam/config.ts';
-import { type Args, type Command, exit, text } from '../command.ts';
+import type { AccessConfig, NetworkConfig } from '../../ipam/config.ts';
+import { type Args, type Command, exit, text, UsageError } from '../command.ts';
 import { defaultConfDir, networksIn, readConfFile, readConfFolder } from '../networks.ts';
 import { counted, formatOf, isForPeople, outputFlags, type Paint, painter, plain, printValue } from '../output.ts';
 import type { CliIo } from '../program.ts';
 import type { Diagnosis, Level } from '../status/diagnosis.ts';
-import { examineExecutable, examineFolder, examineIdentity, examineNetwork } from '../status/node.ts';
-import { examineRecord, examineStore } from '../status/store.ts';
-import { timeoutOf } from '../store-access.ts';
+import {
+  examineExecutable,
+  examineFolder,
+  examineFolderOf,
+  examineIdentity,
+  examineNetwork,
+  examinePlugins,
+} from '../status/node.ts';
+import { examineFormat, examineRecord, examineStore, examineStoreOf } from '../status/store.ts';
+import { dataDirFlag, etcdFlags, storeOfFlags, timeoutOf } from '../store-access.ts';
 
 export const command: Command = {
   verb: 'status',
   summary: 'examine this node and its stores (the doctor)',
   details:
-    'Looks at the installed executable and its libraries, at the configuration that the runtime takes first, and for each ' +
+    'Looks at the installed executable and its libraries, at the plugins beside it, at the configuration that the runtime takes first, and for each ' +
     'network of kube-ipam at its log, its folder, its store (etcd: every endpoint, space, alarms, leader, history), its ' +
-    'certificates, and the ranges that are recorded. Exit code 1 when something is wrong, 3 when a store cannot be reached.',
+    'certificates, and the ranges that are recorded. With --etcd-url or --data-dir it examines that store only. Exit code 1 when something is wrong, 3 when a store cannot be reached.',
   positionals: [],
   flags: {
     'bin-dir': { type: 'string', value: 'DIR', describe: "the runtime's plugin folder (/opt/cni/bin)" },
@@ -26,14 +33,18 @@ export const command: Command = {
     },
     conf: { type: 'string', value: 'FILE', describe: 'examine the networks of this file instead of the folder' },
     network: { type: 'string', value: 'NAME', describe: 'only this network' },
+    ...etcdFlags,
+    ...dataDirFlag,
     ...outputFlags,
   },
   examples: [
     ['kube-ipam status', ''],
     ['kube-ipam status -o json', 'for a program, with all figures'],
+    ['kube-ipam status --etcd-url https://10.0.0.1:2379 --etcd-ca /etc/kube-ipam/ca.crt', 'only this etcd'],
   ],
   async run(args, io) {
-    const diagnoses = await examine(args, io);
+    const named = storeOfFlags(args);
+    const diagnoses = unrepeated(named === undefined ? await examine(args, io) : await examineNamed(named, args));
     const format = formatOf(args);
     const worst = worstOf(diagnoses);
     const code = {
@@ -49,25 +60,37 @@ export const command: Command = {
   },
 };
 
+/** Nothing but the store that the flags name, which must be there. */
+async function examineNamed(access: AccessConfig, args: Args): Promise<Diagnosis[]> {
+  if (text(args, 'network') !== undefined)
+    throw new UsageError('give either --network, which is looked up in the configurations, or the store itself');
+  const diagnoses = [...examineFolderOf(access), ...(await examineStore(access))];
+  const isAway = diagnoses.some(({ level }) => level === 'unreachable');
+  return isAway ? diagnoses : [...diagnoses, ...(await examineFormat(access))];
+}
+
 async function examine(args: Args, io: CliIo): Promise<Diagnosis[]> {
   const file = text(args, 'conf');
   const folder = text(args, 'conf-dir') ?? defaultConfDir;
   const found = file === undefined ? readConfFolder(folder) : undefined;
   const networks = found?.networks ?? networksIn(readConfFile(file!), file!);
   const wanted = text(args, 'network');
-  const chosen = networks.filter(({ name }) => wanted === undefined || name === wanted).map(examineNetwork);
+  const meant = networks.filter(({ name }) => wanted === undefined || name === wanted);
+  const binDir = text(args, 'bin-dir') ?? '/opt/cni/bin';
+  const chosen = meant.map(examineNetwork);
   const configs = chosen.flatMap(({ config }) => (config === undefined ? [] : [patient(config, args)]));
   const stores = new Map(configs.map(config => [JSON.stringify(config.store), config]));
   const diagnoses = [
-    ...(await examineExecutable(io.executable, text(args, 'bin-dir') ?? '/opt/cni/bin')),
+    ...(await examineExecutable(io.executable, binDir)),
+    ...examinePlugins(meant, binDir),
     ...examineIdentity(configs[0]?.nodeName),
     ...(found === undefined ? [] : examineFolder(folder, found)),
     ...chosen.flatMap(each => each.diagnoses),
   ];
-  for (const config of stores.values()) diagnoses.push(...(await examineStore(config)));
+  for (const config of stores.values()) diagnoses.push(...(await examineStoreOf(config)));
   const away = diagnoses.some(({ level }) => level === 'unreachable');
   if (!away) for (const config of configs) diagnoses.push(...(await examineRecord(config)));
-  return unrepeated(diagnoses);
+  return diagnoses;
 }
 
 function patient(config: NetworkConfig, args: Args): NetworkConfig {

@@ -57,7 +57,7 @@ function confName(args: Args, isList: boolean): string {
 }
 
 /** The types of all plugins, those of Multus' delegates too. */
-function pluginTypes(conf: Readonly<Record<string, unknown>>): string[] {
+export function pluginTypes(conf: Readonly<Record<string, unknown>>): string[] {
   const own = typeof conf.type === 'string' ? [conf.type] : [];
   const below = [conf.plugins, conf.delegates].flatMap(list => (Array.isArray(list) ? list.filter(isObject) : []));
   return [...new Set([...own, ...below.flatMap(pluginTypes)])];

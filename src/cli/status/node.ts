@@ -5,10 +5,11 @@ import { deadlineIn } from '../../base/clock.ts';
 import { FailureError, messageOf } from '../../base/errors.ts';
 import { nodeNameOf, readMachine } from '../../base/node.ts';
 import { commit, nodeVersion, version } from '../../base/version.ts';
-import type { NetworkConfig } from '../../ipam/config.ts';
+import type { AccessConfig, NetworkConfig } from '../../ipam/config.ts';
 import { examineConf, misnamed } from '../check-conf.ts';
+import { pluginTypes } from '../install/conf-file.ts';
 import { executableName, libraryFolder, probe } from '../install/executable.ts';
-import type { ConfFolder, FoundNetwork } from '../networks.ts';
+import { type ConfFolder, type FoundNetwork, readConfFile } from '../networks.ts';
 import { type Diagnosis, diagnosis } from './diagnosis.ts';
 
 export async function examineExecutable(running: string, binDir: string): Promise<Diagnosis[]> {
@@ -48,6 +49,24 @@ function libraryOf(binDir: string): Diagnosis[] {
   return [
     diagnosis('executable', path, 'warning', text, { advice: 'run "kube-ipam install" from an unpacked release' }),
   ];
+}
+
+/** The plugins that a configuration calls, kube-ipam aside: without one of them no pod of its networks starts. */
+export function examinePlugins(networks: readonly FoundNetwork[], binDir: string): Diagnosis[] {
+  const files = new Map(networks.map(network => [network.file, network]));
+  return [...files.values()].flatMap(({ file, name }) => {
+    const missing = pluginTypes(readConfFile(file)).filter(type => !isExecutable(join(binDir, type)));
+    return missing.map(type => {
+      const advice = `install plugin ${type} there (most systems have it in a package called containernetworking-plugins)`;
+      const text = `is not there, or cannot be run, and ${file} calls it: no pod of network ${name} starts`;
+      return diagnosis('executable', join(binDir, type), 'wrong', text, { advice });
+    });
+  });
+}
+
+function isExecutable(path: string): boolean {
+  const found = statSync(path, { throwIfNoEntry: false });
+  return found?.isFile() === true && (found.mode & 0o111) !== 0;
 }
 
 export function examineIdentity(configured: string | undefined): Diagnosis[] {
@@ -105,10 +124,19 @@ export function examineNetwork(network: FoundNetwork): { diagnoses: Diagnosis[];
   return { diagnoses, config };
 }
 
+/** Of the embedded store that a flag names; with etcd the folder holds hints only. */
+export function examineFolderOf({ store }: AccessConfig): Diagnosis[] {
+  return store.kind === 'etcd' || !existsSync(store.dataDir) ? [] : [examineDataDir(store.dataDir)];
+}
+
+function examineDataDir(dataDir: string): Diagnosis {
+  return writable('dataDir', dataDir, 'no address can be given out safely');
+}
+
 function examineFiles({ log, store }: NetworkConfig): Diagnosis[] {
   const logged =
     log.level === 'off' ? [] : [writable('log', log.file, 'events are lost; addresses are given out all the same')];
-  return [...logged, writable('dataDir', store.dataDir, 'no address can be given out safely')];
+  return [...logged, examineDataDir(store.dataDir)];
 }
 
 /** An absent file is fine where it could be made. Root may everything by its mode, so only trying tells. */

@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FailureError } from '../../base/errors.ts';
-import type { NetworkConfig } from '../../ipam/config.ts';
+import type { AccessConfig, NetworkConfig } from '../../ipam/config.ts';
 import { refuseNewerFormat } from '../../ipam/service/look.ts';
 import { sameRanges } from '../../ipam/service/networks.ts';
 import type { PatientSurroundings } from '../../ipam/service/patience.ts';
@@ -14,12 +14,9 @@ import { type Diagnosis, diagnosis } from './diagnosis.ts';
 import { examineEndpoints, examineHistory } from './etcd.ts';
 
 /** The store that several networks share is examined once. */
-export async function examineStore(config: NetworkConfig): Promise<Diagnosis[]> {
-  const { store } = config;
-  if (store.kind === 'embedded' && !existsSync(join(store.dataDir, 'store.db'))) {
-    return [diagnosis('store', store.dataDir, 'fine', 'no store yet: the first address makes it')];
-  }
-  return opened(config, async around => {
+export async function examineStore(access: AccessConfig): Promise<Diagnosis[]> {
+  const { store } = access;
+  return opened(access, async around => {
     if (store.kind === 'embedded') {
       await around.kv.read([{ key: formatKey }], around.deadline);
       return [diagnosis('store', store.dataDir, 'fine', 'the embedded store answers')];
@@ -30,6 +27,23 @@ export async function examineStore(config: NetworkConfig): Promise<Diagnosis[]> 
     if (endpoints.some(({ level }) => level === 'unreachable')) return [...endpoints, ...certificates];
     around.deadline.renew();
     return [...endpoints, ...certificates, ...(await examineHistory(around, store))];
+  });
+}
+
+/** A network's store; an embedded one need not be there yet. */
+export async function examineStoreOf(config: NetworkConfig): Promise<Diagnosis[]> {
+  const { store } = config;
+  if (store.kind === 'embedded' && !existsSync(join(store.dataDir, 'store.db'))) {
+    return [diagnosis('store', store.dataDir, 'fine', 'no store yet: the first address makes it')];
+  }
+  return examineStore(config);
+}
+
+/** Whether the store can be used by this version: empty when it can. */
+export async function examineFormat(access: AccessConfig): Promise<Diagnosis[]> {
+  return opened(access, async around => {
+    refuseNewerFormat((await around.kv.read([{ key: formatKey }], around.deadline)).answers[0]!.entries[0]);
+    return [];
   });
 }
 
@@ -56,10 +70,10 @@ export async function examineRecord(config: NetworkConfig): Promise<Diagnosis[]>
 }
 
 /** A store that cannot be used is a diagnosis, not a failure of the doctor. */
-async function opened(config: NetworkConfig, examine: (around: PatientSurroundings) => Promise<Diagnosis[]>) {
-  const subject = config.store.kind === 'embedded' ? config.store.dataDir : config.store.endpoints.join(', ');
+async function opened(access: AccessConfig, examine: (around: PatientSurroundings) => Promise<Diagnosis[]>) {
+  const subject = access.store.kind === 'embedded' ? access.store.dataDir : access.store.endpoints.join(', ');
   try {
-    await using store = await openChosen({ access: config });
+    await using store = await openChosen({ access });
     return await examine(store.around);
   } catch (error) {
     if (!(error instanceof FailureError)) throw error;
