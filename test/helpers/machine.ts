@@ -172,8 +172,9 @@ export class Machine implements AsyncDisposable {
   }
 
   #enter(argv: readonly string[]): readonly string[] {
-    const target = ['--target', String(this.#pid), '--mount', '--net', '--uts', '--ipc', '--pid', '--wdns=/'];
-    return ['nsenter', ...target, '--', ...argv];
+    // --root: a test that runs in a chroot must stay there; a mount namespace leads to the root it was made from.
+    const namespaces = ['--mount', '--net', '--uts', '--ipc', '--pid', '--root', '--wdns=/'];
+    return ['nsenter', '--target', String(this.#pid), ...namespaces, '--', ...argv];
   }
 
   async #settle(): Promise<void> {
