@@ -96,12 +96,15 @@ class Attempt {
       const windows = this.#looker.windows(seen, held.length);
       const lookQueries = this.#looker.lookQueries(windows);
       const heldQueries = held.map(ip => ({ key: this.#around.keys.address(ip) }));
-      const { answers } = await kv.read([...lookQueries, ...heldQueries], deadline);
+      const { answers, revision } = await kv.read([...lookQueries, ...heldQueries], deadline);
+      // Round robin while nobody else is there. Where the store moves between two reads, or a commit is lost, others
+      // reach for the same next address, and chance keeps us apart.
+      let crowded = this.#tries > 0 || revision !== seen.revision;
       let looks = this.#looker.look(windows, answers);
       const owned = answers.slice(lookQueries.length).flatMap(({ entries }) => entries);
       while (performance.now() - seen.at < cursorAge) {
         this.#refuseWithdrawn(seen);
-        const choices = await this.#choose(looks, owned);
+        const choices = await this.#choose(looks, owned, crowded);
         if (choices === undefined) break;
         const seenQueries = this.#looker.seenQueries();
         const result = await kv.commit(
@@ -110,10 +113,11 @@ class Attempt {
         );
         if (result.won) return this.#answer(seen, choices);
         const at = performance.now();
-        const next = this.#looker.seen(result.answers.slice(0, seenQueries.length), at);
+        const next = this.#looker.seen({ ...result, answers: result.answers.slice(0, seenQueries.length) }, at);
         // Somebody wrote our own attachment: its addresses must be read before anything is decided.
         if (next.attachment?.revision !== seen.attachment?.revision || held.length > 0) break;
         seen = next;
+        crowded = true;
         looks = this.#looker.look(windows, result.answers.slice(seenQueries.length));
       }
       if (deadline.passed) throw this.#lostEveryTry();
@@ -129,7 +133,7 @@ class Attempt {
   }
 
   /** One choice for each set; undefined when something was freed on the way and all must be read again. */
-  async #choose(looks: readonly SetLook[], owned: readonly Entry[]): Promise<Choice[] | undefined> {
+  async #choose(looks: readonly SetLook[], owned: readonly Entry[], scatter: boolean): Promise<Choice[] | undefined> {
     const left = owned.map(entry => ({ entry, owner: parseOwner(entry.value) }));
     const mine = left.filter(({ owner }) => namesAttachment(owner, this.#owner.id));
     this.#tries++;
@@ -137,7 +141,7 @@ class Attempt {
     for (const [i, plan] of this.#plans.entries()) {
       const at = mine.findIndex(({ entry }) => fits(plan, this.#config, ipOfKey(entry.key)!));
       const kept = at < 0 ? undefined : mine.splice(at, 1)[0];
-      const choice = kept ? this.#keep(kept) : await this.#take(plan, looks[i]!);
+      const choice = kept ? this.#keep(kept) : await this.#take(plan, looks[i]!, scatter);
       if (choice === undefined) return undefined;
       choices.push(choice);
     }
@@ -149,15 +153,13 @@ class Attempt {
     return { ip, current: entry, value: renewOwner(owner, this.#owner), movesCursor: false };
   }
 
-  async #take(plan: SetPlan, look: SetLook): Promise<Choice | undefined> {
+  async #take(plan: SetPlan, look: SetLook, scatter: boolean): Promise<Choice | undefined> {
     const value = renderDynamic(this.#owner, this.#around.now());
     if (plan.requested !== undefined) {
       const current = look.record;
       if (current !== undefined && !(await this.#mayTakeOver(plan.requested, current))) return undefined;
       return { ip: plan.requested, ...(current && { current }), value, movesCursor: true };
     }
-    // The first try goes round robin; from the second on others are there too, and chance keeps us apart.
-    const scatter = this.#tries > 1;
     const { free } = look;
     const next = free[scatter ? Math.floor(Math.random() * free.length) : 0];
     const ip = next ?? (await findFree(this.#around, plan.ring, scatter));

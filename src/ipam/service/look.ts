@@ -5,7 +5,7 @@ import { code, FailureError } from '../../base/errors.ts';
 import { type Ip, parseIp } from '../../net/ip.ts';
 import type { Span } from '../../net/span.ts';
 import { type AttachmentId, formatKey, type Keys, parseKey } from '../../store/keys.ts';
-import { type Answer, type Entry, groupAnswers, type Kv, type Query } from '../../store/kv.ts';
+import { type Answer, type Entry, groupAnswers, type Kv, type Query, type Snapshot } from '../../store/kv.ts';
 import { freeIn, windowAfter } from '../candidates.ts';
 import { currentFormat, parseAttachment, parseFormat } from '../model.ts';
 import { endsOf } from '../records.ts';
@@ -15,6 +15,8 @@ import type { SetPlan } from './plan.ts';
 export interface Seen {
   /** performance.now() before the read: cursors grow old. */
   readonly at: number;
+  /** The store's revision then. */
+  readonly revision: number;
   readonly attachment: Entry | undefined;
   readonly fence: Entry | undefined;
   readonly format: Entry | undefined;
@@ -51,15 +53,15 @@ export class Looker {
   }
 
   /** Understands the answers to `seenQueries`. Throws code 101 for a store that only newer programs may write. */
-  seen(answers: readonly Answer[], at: number): Seen {
+  seen({ revision, answers }: Snapshot, at: number): Seen {
     const [attachment, fence, format, network, ...cursors] = answers.map(({ entries }) => entries[0]);
     refuseNewerFormat(format);
-    return { at, attachment, fence, format, network, cursors: cursors.map(cursorOf) };
+    return { at, revision, attachment, fence, format, network, cursors: cursors.map(cursorOf) };
   }
 
   async readSeen(kv: Kv, deadline: Deadline): Promise<Seen> {
     const at = performance.now();
-    return this.seen((await kv.read(this.seenQueries(), deadline)).answers, at);
+    return this.seen(await kv.read(this.seenQueries(), deadline), at);
   }
 
   /** The spans to read of each set; none where an address was requested. */
