@@ -1,5 +1,5 @@
 // The commands that look at a store and change it, on both stores, with records as ADD writes them.
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { deadlineIn } from '../../src/base/clock.ts';
@@ -169,7 +169,10 @@ onEachStore(here => {
   });
 
   describe('release', () => {
-    it('frees the whole attachment of a container whose namespace is gone, and nothing else', async () => {
+    it('frees the whole attachment of a container whose namespace is gone, and nothing else', async ({ skip }) => {
+      // The number that the kernel gives to the first PID namespace of all.
+      const onHost = readlinkSync('/proc/self/ns/pid') === 'pid:[4026531836]';
+      skip(!onHost, "outside the host's own namespaces nothing proves that a namespace is gone");
       const sets = { ranges: [[{ subnet: 'fd00:1::/64' }]] };
       const freed = await add('gone', sets);
       expect(freed).toHaveLength(2);
