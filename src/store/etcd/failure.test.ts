@@ -1,6 +1,6 @@
 // Which of etcd's errors prove that nothing was applied: a wrong "yes" here would give an address two owners.
 import { describe, expect, test } from 'vitest';
-import { connectionReason, isTlsAlert, judge } from './failure.ts';
+import { judge } from './failure.ts';
 
 describe('errors that leave the fate of a commit open', () => {
   test.each([
@@ -56,13 +56,4 @@ test('only words of etcd are shown', () => {
   ]) {
     expect(judge(3, echoed).reason).toBe('error 3');
   }
-});
-
-test('a refused client certificate is told apart from a connection that broke', () => {
-  expect(isTlsAlert('ERR_SSL_TLSV13_ALERT_CERTIFICATE_REQUIRED')).toBe(true);
-  expect(isTlsAlert('ERR_SSL_SSL/TLS_ALERT_BAD_CERTIFICATE')).toBe(true);
-  expect(isTlsAlert('ECONNRESET')).toBe(false);
-  expect(isTlsAlert(undefined)).toBe(false);
-  expect(connectionReason('ECONNREFUSED')).toBe('connection refused');
-  expect(connectionReason('EWHATEVER')).toContain('EWHATEVER');
 });

@@ -1,10 +1,10 @@
 // One HTTP request to one endpoint of etcd's JSON gateway, with what is known of its fate when no answer comes.
-import { connect, isIP, type Socket } from 'node:net';
 import type { Deadline } from '../../base/clock.ts';
+import { connectionReason, dial, isTlsAlert } from '../../base/dial.ts';
 import { systemCode } from '../../base/errors.ts';
+import { ClosedEarlyError, type HttpAnswer, type HttpConnection, NotHttpError } from '../../base/http1.ts';
 import type { EtcdTarget } from '../target.ts';
-import { connectionReason, type Failure, isTlsAlert, judge } from './failure.ts';
-import { ClosedEarlyError, type HttpAnswer, HttpConnection, NotHttpError } from './http1.ts';
+import { type Failure, judge } from './failure.ts';
 import { tlsFiles, unusableCertificates } from './tls-files.ts';
 import type { Method, Reply, Transport } from './transport.ts';
 import type { Message } from './wire.ts';
@@ -110,47 +110,18 @@ export class HttpTransport implements Transport {
     const { protocol, hostname, port } = new URL(endpoint);
     const host = hostname.replace(/^\[|\]$/g, '');
     const number = Number(port) || (protocol === 'https:' ? 443 : 80);
-    const socket = protocol === 'https:' ? await this.#secureSocket(host, number) : connect(number, host);
-    return dialled(socket, protocol === 'https:' ? 'secureConnect' : 'connect', this.#limit(deadline));
+    const tls = protocol === 'https:' ? tlsFiles(this.#target) : undefined;
+    try {
+      const dialled = await dial(host, number, tls, this.#limit(deadline));
+      return typeof dialled === 'string' ? { kind: 'unsent', reason: dialled } : dialled;
+    } catch (error) {
+      throw unusableCertificates(this.#target, error);
+    }
   }
 
   #limit(deadline: Deadline): number {
     return Math.min(this.#target.dialTimeout, deadline.left());
   }
-
-  /** node:tls and what it brings cost 10 ms to load, so they are loaded only for endpoints that need them. */
-  async #secureSocket(host: string, port: number): Promise<Socket> {
-    const files = tlsFiles(this.#target);
-    const tls = await import('node:tls');
-    // A name is sent along for the server to choose its certificate by; TLS has no such field for an address.
-    const name = isIP(host) ? {} : { servername: host };
-    try {
-      return tls.connect({ host, port, rejectUnauthorized: true, minVersion: 'TLSv1.2', ...name, ...files });
-    } catch (error) {
-      throw unusableCertificates(this.#target, error);
-    }
-  }
-}
-
-/** Waits until the connection stands, TLS included. */
-function dialled(socket: Socket, event: 'connect' | 'secureConnect', ms: number): Promise<HttpConnection | Failure> {
-  return new Promise(resolve => {
-    const timer = setTimeout(() => fail('no connection in time'), ms);
-    const onError = (error: Error) => fail(connectionReason(systemCode(error)));
-    const fail = (reason: string) => {
-      clearTimeout(timer);
-      socket.off('error', onError).on('error', () => {});
-      socket.destroy();
-      resolve({ kind: 'unsent', reason });
-    };
-    socket.on('error', onError);
-    socket.once(event, () => {
-      clearTimeout(timer);
-      const connection = new HttpConnection(socket);
-      socket.off('error', onError);
-      resolve(connection);
-    });
-  });
 }
 
 function broken(error: unknown, kept: boolean): Failure {
