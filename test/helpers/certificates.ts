@@ -9,20 +9,32 @@ export interface Certificates {
   readonly ca: string;
   /** Another authority, which has signed nothing. */
   readonly otherCa: string;
-  readonly server: { readonly cert: string; readonly key: string };
-  readonly namedClient: { readonly cert: string; readonly key: string };
-  readonly namelessClient: { readonly cert: string; readonly key: string };
+  readonly server: KeyPair;
+  readonly namedClient: KeyPair;
+  readonly namelessClient: KeyPair;
 }
 
 const newKey = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:prime256v1', '-nodes', '-days', '2'];
 
-async function authority(folder: string, name: string): Promise<string> {
+/** Makes `name.crt` and `name.key` of an authority; gives the path of the certificate. */
+export async function authority(folder: string, name: string): Promise<string> {
   const files = ['-keyout', join(folder, `${name}.key`), '-out', join(folder, `${name}.crt`)];
   await run('openssl', ['req', '-x509', ...newKey, ...files, '-subj', `/O=${name}/CN=${name}`]);
   return join(folder, `${name}.crt`);
 }
 
-async function leaf(folder: string, name: string, subject: string, extensions: readonly string[]) {
+export interface KeyPair {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** Makes `name.crt` and `name.key` for this subject, signed by the folder's authority `ca`. */
+export async function leaf(
+  folder: string,
+  name: string,
+  subject: string,
+  extensions: readonly string[],
+): Promise<KeyPair> {
   const cert = join(folder, `${name}.crt`);
   const key = join(folder, `${name}.key`);
   const signer = ['-CA', join(folder, 'ca.crt'), '-CAkey', join(folder, 'ca.key')];

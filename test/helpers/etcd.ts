@@ -1,15 +1,15 @@
 // Real etcd for tests: any engine found here, one member or three, with or without TLS, gone when the test ends.
-import { type ChildProcess, execFile, execFileSync, spawn } from 'node:child_process';
+import { execFile, execFileSync } from 'node:child_process';
 import { accessSync, constants, mkdtempSync, readdirSync, readFileSync as readFile, rmSync, statSync } from 'node:fs';
 import http from 'node:http';
 import https from 'node:https';
 import net from 'node:net';
 import { homedir, tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import type { EtcdTarget } from '../../src/store/target.ts';
 import { type Certificates, makeCertificates } from './certificates.ts';
+import { ServerProcess } from './server-process.ts';
 
 const run = promisify(execFile);
 
@@ -61,7 +61,8 @@ function executable(path: string): boolean {
   }
 }
 
-function identify(etcd: string): Engine | undefined {
+/** Which etcd an executable is; undefined when it is none. */
+export function identify(etcd: string): Engine | undefined {
   const output = execFileSync(etcd, ['--version'], { encoding: 'utf8', timeout: 20_000 });
   const version = output.match(/^etcd Version: (\S+)/m)?.[1];
   if (version === undefined) return undefined;
@@ -77,20 +78,6 @@ export interface EtcdOptions {
   /** Writes are synced, as they are in production; tests do without. */
   readonly durable?: boolean;
 }
-
-export interface Member {
-  readonly endpoint: string;
-  readonly running: boolean;
-  /** SIGKILL, and waits for the end. */
-  kill(): Promise<void>;
-  /** SIGSTOP: it keeps its connections and says nothing from when this resolves. */
-  stop(): Promise<void>;
-  cont(): void;
-  /** Starts it again with its data, and waits until it answers. */
-  restart(): Promise<void>;
-}
-
-const readyWithin = 60_000;
 
 export async function startEtcd(engine: Engine, options: EtcdOptions = {}): Promise<EtcdCluster> {
   const folder = mkdtempSync(join(tmpdir(), 'kube-ipam-etcd-'));
@@ -219,84 +206,13 @@ function speed(engine: Engine): readonly string[] {
   return known ? ['--unsafe-no-fsync'] : [];
 }
 
-class EtcdMember implements Member {
+/** One member; it can be killed, paused and started again with its data. */
+export class EtcdMember extends ServerProcess {
   readonly endpoint: string;
-  readonly #etcd: string;
-  readonly #flags: readonly string[];
-  readonly #healthy: () => Promise<boolean>;
-  #child: ChildProcess;
-  #log = '';
 
-  constructor(etcd: string, endpoint: string, flags: readonly string[], isHealthy: () => Promise<boolean>) {
+  constructor(etcd: string, endpoint: string, flags: readonly string[], answers: () => Promise<boolean>) {
+    super({ name: `etcd at ${endpoint}`, argv: [etcd, ...flags], answers });
     this.endpoint = endpoint;
-    this.#etcd = etcd;
-    this.#flags = flags;
-    this.#healthy = isHealthy;
-    this.#child = this.#spawn();
-  }
-
-  get running(): boolean {
-    return this.#child.exitCode === null && this.#child.signalCode === null;
-  }
-
-  #spawn(): ChildProcess {
-    const child = spawn(this.#etcd, this.#flags, {
-      stdio: ['ignore', 'pipe', 'pipe'],
-      env: { PATH: process.env.PATH },
-    });
-    for (const stream of [child.stdout, child.stderr]) {
-      stream?.on('data', (chunk: Buffer) => {
-        this.#log = (this.#log + chunk).slice(-4000);
-      });
-    }
-    return child;
-  }
-
-  async ready(): Promise<void> {
-    const until = performance.now() + readyWithin;
-    while (!(await this.#healthy())) {
-      if (!this.running || performance.now() > until) {
-        throw new Error(`etcd at ${this.endpoint} ${this.running ? 'does not answer' : 'ended'}: ${this.#log}`);
-      }
-      await sleep(50);
-    }
-  }
-
-  async kill(): Promise<void> {
-    if (!this.running) return;
-    const ended = new Promise(resolve => this.#child.once('exit', resolve));
-    this.#child.kill('SIGKILL');
-    await ended;
-  }
-
-  async stop(): Promise<void> {
-    this.#child.kill('SIGSTOP');
-    // On a busy machine the signal waits for one thread to get a CPU, while the others go on answering.
-    const until = performance.now() + readyWithin;
-    while (!allStopped(this.#child.pid!)) {
-      if (performance.now() > until) throw new Error(`etcd at ${this.endpoint} does not stop`);
-      await sleep(2);
-    }
-  }
-
-  cont(): void {
-    this.#child.kill('SIGCONT');
-  }
-
-  async restart(): Promise<void> {
-    await this.kill();
-    this.#child = this.#spawn();
-    await this.ready();
-  }
-}
-
-function allStopped(pid: number): boolean {
-  const tasks = `/proc/${pid}/task`;
-  try {
-    return readdirSync(tasks).every(task => /^\d+ \([^)]*\) T /.test(readFile(join(tasks, task, 'stat'), 'latin1')));
-  } catch {
-    // A thread that ended between the two reads.
-    return false;
   }
 }
 
