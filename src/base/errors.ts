@@ -12,6 +12,7 @@ export const code = {
   unavailable: 50,
   exhausted: 100,
   newerFormat: 101,
+  noRange: 103,
   noSpace: 104,
   damaged: 105,
   notReserved: 106,

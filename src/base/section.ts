@@ -47,6 +47,18 @@ export class Section {
     return Object.hasOwn(this.#object, key) && this.#object[key] !== null && this.#object[key] !== undefined;
   }
 
+  /** The keys that are present, in the order written. */
+  keys(): string[] {
+    return Object.keys(this.#object).filter(key => this.has(key));
+  }
+
+  /** Notes each key that is none of these. For objects where a misspelt key would silently change the meaning. */
+  knowsOnly(known: readonly string[]): void {
+    for (const key of this.keys()) {
+      if (!known.includes(key)) this.wrong(key, `is unknown here: the keys are ${known.join(', ')}`);
+    }
+  }
+
   pathOf(key: string): string {
     return this.path === '' ? key : `${this.path}.${key}`;
   }

@@ -38,18 +38,14 @@ export function misnamed({ file, place }: FoundNetwork): string[] {
   return ['a list of "plugins" must be in a .conflist file: runtimes refuse this one; name it .conflist'];
 }
 
-/** Keys with which an ADD is refused by this version. */
-function refused({ unsupportedKeys, podKeys }: NetworkConfig): string[] {
-  const always = unsupportedKeys.map(key => `${key}: this version of kube-ipam cannot honour it and refuses every ADD`);
-  return [
-    ...always,
-    ...podKeys.map(key => `${key}: this version of kube-ipam cannot honour it and refuses the ADD of a pod`),
-  ];
+/** Keys with which every ADD is refused by this version. */
+function refused({ unsupportedKeys }: NetworkConfig): string[] {
+  return unsupportedKeys.map(key => `${key}: this version of kube-ipam cannot honour it and refuses every ADD`);
 }
 
-function unreadable({ store, resolvConf }: NetworkConfig): string[] {
+function unreadable({ store, resolvConf, kubeConfig }: NetworkConfig): string[] {
   const files = store.kind === 'etcd' ? [store.certFile, store.keyFile, store.caFile, store.passwordFile] : [];
-  return [...files, resolvConf].flatMap(file => {
+  return [...files, resolvConf, kubeConfig].flatMap(file => {
     if (file === undefined) return [];
     try {
       accessSync(file, constants.R_OK);

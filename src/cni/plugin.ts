@@ -109,7 +109,7 @@ function attachmentLog(log: Log, id: AttachmentId, pod?: Pod): Log {
 async function add(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<string> {
   const args = readArgs(env.args);
   const config = readNetworkConfig(conf, version);
-  refuseUnsupported(config, args);
+  refuseUnsupported(config);
   const requested = requestedAddresses(config, args);
   const dns = config.resolvConf === undefined ? {} : readDns(config.resolvConf);
   const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
@@ -125,14 +125,12 @@ async function add(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc |
   });
 }
 
-/** A pod that may want an address of its own never gets a random one by a version that cannot ask for its wishes. */
-function refuseUnsupported(config: NetworkConfig, args: CniArgs): void {
-  const isPod = args.pod !== undefined && args.pod.namespace !== '';
-  const keys = [...config.unsupportedKeys, ...(isPod ? config.podKeys : [])];
-  if (keys.length === 0) return;
+/** To ignore a key of a later release would hand out an address that was not meant. */
+function refuseUnsupported({ network, unsupportedKeys }: NetworkConfig): void {
+  if (unsupportedKeys.length === 0) return;
   throw new FailureError(
     code.unsupported,
-    `network ${config.network}: ${keys.join(', ')} cannot be honoured by this version of kube-ipam: remove it, or install a release that can`,
+    `network ${network}: ${unsupportedKeys.join(', ')} cannot be honoured by this version of kube-ipam: remove it, or install a release that can`,
   );
 }
 
@@ -199,7 +197,7 @@ async function status(_env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGr
   const config = readNetworkConfig(conf, version);
   const deadline = deadlineSinceStart(Math.min(config.timeout, statusTimeout));
   try {
-    refuseUnsupported(config, noArgs);
+    refuseUnsupported(config);
     checkFiles(config);
     if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, openGrpc);
   } catch (error) {
@@ -213,9 +211,6 @@ async function statusOfStore(config: NetworkConfig, deadline: Deadline, openGrpc
   const around = await openSurroundings(config, deadline, openGrpc);
   if (config.status === 'full') await ready(around, config, nodeOf(config));
 }
-
-/** STATUS speaks for no pod: only what would refuse every ADD counts. */
-const noArgs: CniArgs = { ip: undefined, pod: undefined };
 
 /** What another node would not have too: files that root must be able to read, the folder it must be able to write. */
 function checkFiles({ store, resolvConf }: NetworkConfig): void {

@@ -2,16 +2,15 @@
 import { describe, expect, it } from 'vitest';
 import { FailureError } from '../base/errors.ts';
 import type { Route } from '../ipam/routes.ts';
-import { cidrOf } from '../net/cidr.ts';
 import { type Family, parseIp } from '../net/ip.ts';
 import { versions } from './netconf.ts';
 import { renderError, renderResult } from './result.ts';
 
-const assigned = (address: string, prefix: number, gateway: string) => {
-  const ip = parseIp(address)!;
-  const subnet = cidrOf(ip, prefix);
-  return { ip, range: { family: ip.family, subnet, gateway: parseIp(gateway)!, first: ip.value, last: ip.value } };
-};
+const assigned = (address: string, prefix: number, gateway: string) => ({
+  ip: parseIp(address)!,
+  prefix,
+  gateway: parseIp(gateway)!,
+});
 const route = (family: Family, dst: string, more: Partial<Route> = {}): Route => ({ family, dst, ...more });
 const four = assigned('10.1.0.2', 24, '10.1.0.1');
 const six = assigned('fd00::2', 64, 'fd00::1');

@@ -19,8 +19,8 @@ export function renderResult(version: Version, result: AddResult): string {
   return JSON.stringify({ cniVersion: version, ...shape, ...dns });
 }
 
-function renderIp({ ip, range }: Assigned) {
-  return { address: `${formatIp(ip)}/${range.subnet.prefix}`, gateway: formatIp(range.gateway) };
+function renderIp({ ip, prefix, gateway }: Assigned) {
+  return { address: `${formatIp(ip)}/${prefix}`, gateway: formatIp(gateway) };
 }
 
 function renderRoute({ family: _, ...route }: Route) {

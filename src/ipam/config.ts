@@ -2,13 +2,13 @@
 import { deadlineRule, durationRule, parseDeadline, parseDuration } from '../base/duration.ts';
 import { code, FailureError } from '../base/errors.ts';
 import { type LogTarget, logLevels } from '../base/log.ts';
-import { isObject, Problems, Section } from '../base/section.ts';
+import { Problems, Section } from '../base/section.ts';
 import { parseIpWithPrefix } from '../net/cidr.ts';
 import { parseIp } from '../net/ip.ts';
 import { parseSpan, type Span } from '../net/span.ts';
 import { namePattern } from '../store/keys.ts';
 import type { StoreTarget } from '../store/target.ts';
-import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange } from './range.ts';
+import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange, selectorKeys } from './range.ts';
 import { type Route, readRoutes } from './routes.ts';
 import { readStoreTarget } from './store-config.ts';
 
@@ -26,6 +26,12 @@ export interface AccessConfig {
   readonly log: LogTarget;
 }
 
+/** Whose pods keep their random addresses for as long as the workload exists, unless a pod's annotation says otherwise. */
+export interface StickySettings {
+  readonly statefulSets: boolean;
+  readonly vms: boolean;
+}
+
 export interface NetworkConfig extends AccessConfig {
   readonly sets: readonly RangeSet[];
   readonly exclude: readonly Span[];
@@ -34,8 +40,11 @@ export interface NetworkConfig extends AccessConfig {
   readonly status: 'full' | 'local';
   /** Addresses asked for by runtimeConfig.ips or args.cni.ips, as written. */
   readonly requested: readonly string[];
-  /** Keys that only the Kubernetes API can answer: with one of them, a pod's ADD cannot be served. */
-  readonly podKeys: readonly string[];
+  /** Path of the kubeconfig; pods' annotations and labels count if and only if it is set. */
+  readonly kubeConfig: string | undefined;
+  readonly sticky: StickySettings;
+  /** Seconds for which a released fixed address that lies among the random ones is kept for whoever names it. */
+  readonly fixedHold: number;
   /** Keys that no ADD can be served with. */
   readonly unsupportedKeys: readonly string[];
 }
@@ -45,6 +54,7 @@ const defaults = {
   cluster: 'default',
   dataDir: '/var/lib/cni/kube-ipam',
   timeout: 10_000,
+  fixedHold: 3_600_000,
   logFile: '/var/log/kube-ipam.log',
   logMaxSize: 20 * 2 ** 20,
 };
@@ -55,6 +65,7 @@ export function readNetworkConfig(conf: Readonly<Record<string, unknown>>, cniVe
   const root = new Section(conf, '', problems);
   const ipam = ipamSection(root);
   const access = readAccess(root, ipam);
+  const kubeConfig = readKubeConfig(ipam);
   const config: NetworkConfig = {
     ...access,
     sets: readSets(root, ipam, cniVersion),
@@ -63,9 +74,12 @@ export function readNetworkConfig(conf: Readonly<Record<string, unknown>>, cniVe
     resolvConf: ipam.filledText('resolvConf'),
     status: ipam.parsed('status', oneOf(['full', 'local'] as const), 'must be "full" or "local"') ?? 'full',
     requested: readRequested(root),
-    podKeys: readPodKeys(ipam),
+    kubeConfig,
+    sticky: readSticky(ipam),
+    fixedHold: readHold(ipam, 'fixedHold', defaults.fixedHold),
     unsupportedKeys: readUnsupportedKeys(root, ipam),
   };
+  if (kubeConfig === undefined) refuseWithoutApi(root, ipam);
   throwProblems(access.network, problems);
   return Object.freeze(config);
 }
@@ -95,8 +109,7 @@ function ipamSection(root: Section): Section {
 
 function readAccess(root: Section, ipam: Section, tuningProblems = root.problems): AccessConfig {
   const tuning = ipam.reporting(tuningProblems);
-  const name = (key: string, section = ipam) =>
-    section.parsed(key, asName, 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"');
+  const name = (key: string, section = ipam) => section.parsed(key, asName, nameRule);
   // With etcd the folder holds this node's state only, and an ADD with a bad one has left none.
   const place = ipam.has('etcdConfig') ? tuning : ipam;
   const dataDir = place.parsed('dataDir', asFolder, 'must be an absolute path, not below /proc') ?? defaults.dataDir;
@@ -106,7 +119,7 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
     cluster: name('cluster', tuning) ?? defaults.cluster,
     nodeName: name('nodeName'),
     store: readStoreTarget(ipam, dataDir, tuningProblems),
-    cooldown: Math.ceil((tuning.parsed('cooldown', asCooldown, `${durationRule}, at most a year`) ?? 0) / 1000),
+    cooldown: readHold(tuning, 'cooldown', 0),
     timeout: tuning.parsed('timeout', parseDeadline, deadlineRule) ?? defaults.timeout,
     log: {
       file:
@@ -116,6 +129,8 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
     },
   };
 }
+
+const nameRule = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"';
 
 function asName(value: unknown): string | undefined {
   return typeof value === 'string' && namePattern.test(value) ? value : undefined;
@@ -137,7 +152,12 @@ function asLogFile(value: unknown): string | undefined {
   return path !== undefined && /^\/+(dev\/+(stdout|fd\/+1)|proc\/+[^/]+\/+fd\/+1)$/.test(path) ? undefined : path;
 }
 
-function asCooldown(value: unknown): number | undefined {
+/** Whole seconds, as leases and expiries count them. */
+function readHold(section: Section, key: string, byDefault: number): number {
+  return Math.ceil((section.parsed(key, asHold, `${durationRule}, at most a year`) ?? byDefault) / 1000);
+}
+
+function asHold(value: unknown): number | undefined {
   const ms = parseDuration(value);
   return ms !== undefined && ms <= 366 * 86_400_000 ? ms : undefined;
 }
@@ -154,21 +174,17 @@ function oneOf<T extends string>(values: readonly T[]): (value: unknown) => T | 
   return value => values.find(one => one === value);
 }
 
-const rangeKeys = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 'fixedEnd'];
+const rangeKeys = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 'fixedEnd', ...selectorKeys];
 
 /** runtimeConfig.ipRanges first, then the range written directly in `ipam`, then `ranges` (as host-local merges them). */
 function readSets(root: Section, ipam: Section, cniVersion: string): RangeSet[] {
   const direct = rangeKeys.some(key => ipam.has(key) && ipam.get(key) !== '') ? [[ipam]] : [];
-  const written = [
-    ...(root.section('runtimeConfig')?.sectionLists('ipRanges') ?? []),
-    ...direct,
-    ...ipam.sectionLists('ranges'),
-  ];
+  const written = [...runtimeRanges(root), ...direct, ...ipam.sectionLists('ranges')];
   const placed = written.map((sections): PlacedSet => {
     // `ipam.name` is a key of its own that old configurations carry; it names no range.
     const read = sections.map(section => ({
       path: section.path,
-      range: readRange(section, section === ipam ? undefined : section.filledText('name')),
+      range: readRange(section, section === ipam ? undefined : readRangeName(section)),
     }));
     const good = read.filter(({ range }) => range !== undefined);
     return { ranges: Object.freeze(good.map(({ range }) => range!)), paths: good.map(({ path }) => path) };
@@ -180,6 +196,15 @@ function readSets(root: Section, ipam: Section, cniVersion: string): RangeSet[] 
   const sets = usable.map(({ ranges }) => ranges);
   checkSetCount(sets, ipam, cniVersion);
   return sets;
+}
+
+/** By its name a pod chooses a range, in a list divided by commas. */
+function readRangeName(section: Section): string | undefined {
+  return section.get('name') === '' ? undefined : section.parsed('name', asName, nameRule);
+}
+
+function runtimeRanges(root: Section): Section[][] {
+  return root.section('runtimeConfig')?.sectionLists('ipRanges') ?? [];
 }
 
 function isEmpty(list: unknown): boolean {
@@ -222,21 +247,50 @@ function readRequested(root: Section): string[] {
   return [];
 }
 
-/** Keys by which a pod's own wishes count; they need the Kubernetes API. */
-function readPodKeys(ipam: Section): string[] {
-  const keys = ['kubeConfig', 'sticky'].filter(key => ipam.has(key) && ipam.get(key) !== false && ipam.get(key) !== '');
-  const etcd = ipam.get('etcdConfig');
-  if (isObject(etcd) && etcd.kubeConfig) keys.push('etcdConfig.kubeConfig');
-  return keys.map(key => ipam.pathOf(key));
+/** Where the first releases put it counts too; "" is absent. */
+function readKubeConfig(ipam: Section): string | undefined {
+  const etcd = ipam.reporting(new Problems()).section('etcdConfig')?.reporting(ipam.problems);
+  const [own, old] = [ipam, etcd].map(section =>
+    section?.parsed('kubeConfig', asPathOrEmpty, 'must be an absolute path'),
+  );
+  return own || old || undefined;
+}
+
+function asPathOrEmpty(value: unknown): string | undefined {
+  return value === '' ? value : asAbsolutePath(value);
+}
+
+const stickyValues = new Map<unknown, StickySettings>([
+  [false, { statefulSets: false, vms: false }],
+  ['statefulset', { statefulSets: true, vms: false }],
+  ['vm', { statefulSets: false, vms: true }],
+  [true, { statefulSets: true, vms: true }],
+]);
+
+function readSticky(ipam: Section): StickySettings {
+  const rule = 'must be false, "statefulset", "vm" or true (both)';
+  return ipam.parsed('sticky', value => stickyValues.get(value), rule) ?? stickyValues.get(false)!;
+}
+
+/** All ranges as written: those of the runtime, the one written directly, and those of the list. */
+function rangeSections(root: Section, ipam: Section): Section[] {
+  const quiet = new Problems();
+  return [...runtimeRanges(root.reporting(quiet)), [ipam], ...ipam.reporting(quiet).sectionLists('ranges')].flat();
+}
+
+/** Notes the keys that only the Kubernetes API can answer. */
+function refuseWithoutApi(root: Section, ipam: Section): void {
+  const rule = 'needs kubeConfig: it takes the Kubernetes API to know';
+  if (ipam.get('sticky') !== false && ipam.has('sticky')) ipam.wrong('sticky', rule);
+  for (const section of rangeSections(root, ipam)) {
+    for (const key of selectorKeys) if (section.has(key)) section.reporting(ipam.problems).wrong(key, rule);
+  }
 }
 
 /** Keys whose meaning this version does not have: to ignore one would hand out an address that was not meant. */
 function readUnsupportedKeys(root: Section, ipam: Section): string[] {
-  const quiet = new Problems();
-  const added = root.reporting(quiet).section('runtimeConfig')?.sectionLists('ipRanges') ?? [];
-  const sections = [ipam, ...added.flat(), ...ipam.reporting(quiet).sectionLists('ranges').flat()];
-  return sections.flatMap(section =>
-    ['namespaces', 'nodes', 'pods', 'nodeCIDR', 'policy']
+  return rangeSections(root, ipam).flatMap(section =>
+    ['nodeCIDR', 'policy']
       .filter(key => section.has(key) && section.get(key) !== false)
       .map(key => section.pathOf(key)),
   );

@@ -4,7 +4,7 @@ import { formatCidr } from '../net/cidr.ts';
 import { formatIp } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
 import type { OwnerRecord, Pod } from './model.ts';
-import type { RangeSet } from './range.ts';
+import type { Range, RangeSet } from './range.ts';
 
 export function describePod(pod: Pod): string {
   return pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`;
@@ -28,6 +28,11 @@ export function describeOwner(owner: OwnerRecord): string {
 function attachmentOf(owner: OwnerRecord): string {
   const pod = owner.pod ? `pod ${describePod(owner.pod)}, ` : '';
   return `${pod}container ${owner.containerID.slice(0, 13)} ${owner.ifname} of network ${owner.network} on node ${owner.node}`;
+}
+
+/** By its name, if it has one, and its subnet. */
+export function describeRange({ name, subnet }: Range): string {
+  return name === undefined ? `range ${formatCidr(subnet)}` : `range ${name} (${formatCidr(subnet)})`;
 }
 
 export function describeSet(set: RangeSet): string {

@@ -1,5 +1,6 @@
 // A configured range and set of ranges, with host-local's rules and defaults.
 import type { Problems, Section } from '../base/section.ts';
+import { readSelector, type Selector } from '../base/selector.ts';
 import { type Cidr, cidrContains, cidrOf, formatCidr, holdsMapped, lastOf, parseIpWithPrefix } from '../net/cidr.ts';
 import { bits, type Ip, parseIp } from '../net/ip.ts';
 import { type Span, spansOverlap } from '../net/span.ts';
@@ -11,7 +12,18 @@ export interface Range extends Span {
   /** Never handed out at random, but to whoever asks for one of them. */
   readonly fixed?: Span;
   readonly name?: string;
+  /** Which pods may have its addresses, fixed and requested ones included; absent: every container. */
+  readonly accepts?: Acceptance;
 }
+
+/** Selectors on the labels of a pod's namespace, of its node and of itself. All that are given must match. */
+export interface Acceptance {
+  readonly namespaces?: Selector;
+  readonly nodes?: Selector;
+  readonly pods?: Selector;
+}
+
+export const selectorKeys = ['namespaces', 'nodes', 'pods'] as const;
 
 /** One address of every set is given to each interface; its ranges are one ring, in the order listed. */
 export type RangeSet = readonly Range[];
@@ -29,6 +41,7 @@ export function readRange(section: Section, name: string | undefined): Range | u
   const last = address('rangeEnd')?.value ?? (subnet.family === 4 ? lastOf(subnet) - 1n : lastOf(subnet));
   if (first > last) section.wrong(section.has('rangeStart') ? 'rangeStart' : 'rangeEnd', 'start lies behind the end');
   const fixed = readFixedSpan(section, address('fixedStart'), address('fixedEnd'));
+  const accepts = readAcceptance(section);
   if (section.problems.lines.length > before) return undefined;
   return {
     family: subnet.family,
@@ -38,7 +51,16 @@ export function readRange(section: Section, name: string | undefined): Range | u
     last,
     ...(fixed && { fixed }),
     ...(name !== undefined && { name }),
+    ...(accepts && { accepts }),
   };
+}
+
+function readAcceptance(section: Section): Acceptance | undefined {
+  const selectors = selectorKeys.flatMap(key => {
+    const selector = section.section(key);
+    return selector === undefined ? [] : [[key, readSelector(selector)]];
+  });
+  return selectors.length === 0 ? undefined : Object.freeze(Object.fromEntries(selectors));
 }
 
 function readSubnet(section: Section): Cidr | undefined {

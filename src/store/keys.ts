@@ -14,6 +14,18 @@ export interface AttachmentId {
   readonly ifname: string;
 }
 
+/** Who keeps an address whatever becomes of its pods: names of a cluster, the kind as Kubernetes spells it. */
+export interface WorkloadName {
+  readonly namespace: string;
+  readonly kind: string;
+  readonly name: string;
+}
+
+/** Where the identity of a cluster is recorded. */
+export function clusterKey(name: string): string {
+  return `${root}clusters/${part('cluster', name)}`;
+}
+
 /** Key parts that stand beside the spaces. */
 const reservedSpaces = ['clusters', 'format'];
 
@@ -101,6 +113,20 @@ export class Keys {
     return `${this.cursors()}${part('network name', network)}/${orderedText(first)}-${orderedText(last)}`;
   }
 
+  /** All workloads' keys, or those of a cluster, or of a network in a cluster. */
+  workloads(cluster?: string, network?: string): string {
+    const all = `${this.prefix}workloads/`;
+    if (cluster === undefined) return all;
+    const ofCluster = `${all}${part('cluster', cluster)}/`;
+    return network === undefined ? ofCluster : `${ofCluster}${part('network name', network)}/`;
+  }
+
+  /** The addresses that a workload keeps on one interface. */
+  workload(cluster: string, network: string, { namespace, kind, name }: WorkloadName, ifname: string): string {
+    const owner = `${part('namespace', namespace)}/${part('kind', kind)}/${part('workload', name)}`;
+    return `${this.workloads(cluster, network)}${owner}/${ifnamePart(ifname)}`;
+  }
+
   networks(): string {
     return `${this.prefix}networks/`;
   }
@@ -120,6 +146,14 @@ export type ParsedKey =
   | { readonly type: 'cluster'; readonly name: string }
   | { readonly type: 'address'; readonly space: string; readonly ip: Ip }
   | { readonly type: 'attachment' | 'fence'; readonly space: string; readonly id: AttachmentId }
+  | {
+      readonly type: 'workload';
+      readonly space: string;
+      readonly cluster: string;
+      readonly network: string;
+      readonly workload: WorkloadName;
+      readonly ifname: string;
+    }
   | { readonly type: 'cursor'; readonly space: string; readonly network: string; readonly set: string }
   | { readonly type: 'network'; readonly space: string; readonly network: string };
 
@@ -128,7 +162,7 @@ export function parseKey(key: string): ParsedKey | undefined {
   const [space, section, ...rest] = key.slice(root.length).split('/');
   if (space === undefined) return undefined;
   if (section === undefined) return space === 'format' ? { type: 'format' } : undefined;
-  const [a, b, c, d] = rest;
+  const [a, b, c, d, e, f] = rest;
   if (space === 'clusters') return rest.length === 0 ? { type: 'cluster', name: section } : undefined;
   if (section === 'addresses' && rest.length === 2 && (a === '4' || a === '6')) {
     const ip = parseOrderedText(a === '4' ? 4 : 6, b!);
@@ -137,6 +171,10 @@ export function parseKey(key: string): ParsedKey | undefined {
   if ((section === 'attachments' || section === 'fences') && rest.length === 4) {
     const id = { node: a!, network: b!, containerID: c!, ifname: d! };
     return { type: section === 'fences' ? 'fence' : 'attachment', space, id };
+  }
+  if (section === 'workloads' && rest.length === 6) {
+    const workload = { namespace: c!, kind: d!, name: e! };
+    return { type: 'workload', space, cluster: a!, network: b!, workload, ifname: f! };
   }
   if (section === 'cursors' && rest.length === 2) return { type: 'cursor', space, network: a!, set: b! };
   if (section === 'networks' && rest.length === 1) return { type: 'network', space, network: a! };

@@ -7,6 +7,7 @@ import { isObject } from '../../src/base/section.ts';
 import { checkConf } from '../../src/cni/netconf.ts';
 import { readNetworkConfig } from '../../src/ipam/config.ts';
 import { planSets } from '../../src/ipam/service/plan.ts';
+import { everyRange } from '../../src/ipam/serving.ts';
 import { Keys } from '../../src/store/keys.ts';
 import { project } from './project.ts';
 
@@ -33,7 +34,7 @@ export function readAsPlugin(conf: Conf): string | undefined {
     const { version } = checkConf(conf, 'ADD');
     const config = readNetworkConfig(conf, version);
     void new Keys(config.space);
-    planSets(config, []);
+    planSets(config, everyRange(config), []);
     return config.unsupportedKeys.length > 0 ? `refused: ${config.unsupportedKeys.join(', ')}` : undefined;
   } catch (error) {
     if (error instanceof FailureError) return error.message;

@@ -3,6 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { FailureError } from '../../base/errors.ts';
 import { formatIp, parseIp } from '../../net/ip.ts';
 import { readNetworkConfig } from '../config.ts';
+import { everyRange } from '../serving.ts';
 import { assign, fits, planSets } from './plan.ts';
 
 const config = readNetworkConfig(
@@ -24,7 +25,7 @@ const config = readNetworkConfig(
 );
 const ips = (...texts: readonly string[]) => texts.map(text => parseIp(text)!);
 const requestedOf = (...texts: readonly string[]) =>
-  planSets(config, ips(...texts)).map(({ requested }) => requested && formatIp(requested));
+  planSets(config, everyRange(config), ips(...texts)).map(({ requested }) => requested && formatIp(requested));
 
 describe('a requested address', () => {
   it('goes to the set that contains it, in a range or in its fixed span, in any order', () => {
@@ -40,19 +41,19 @@ describe('a requested address', () => {
     ['10.2.0.99', 'excluded'],
     ['fd00::1', 'gateway'],
   ])('%s is refused: %s', (text, why) => {
-    expect(() => planSets(config, ips(text))).toThrow(FailureError);
-    expect(() => planSets(config, ips(text))).toThrow(why);
+    expect(() => planSets(config, everyRange(config), ips(text))).toThrow(FailureError);
+    expect(() => planSets(config, everyRange(config), ips(text))).toThrow(why);
   });
 
   it('a second one for a set is refused, the same twice as well', () => {
-    expect(() => planSets(config, ips('10.1.0.10', '10.2.0.5'))).toThrow('same range set');
-    expect(() => planSets(config, ips('10.1.0.10', '10.1.0.10'))).toThrow('same range set');
+    expect(() => planSets(config, everyRange(config), ips('10.1.0.10', '10.2.0.5'))).toThrow('same range set');
+    expect(() => planSets(config, everyRange(config), ips('10.1.0.10', '10.1.0.10'))).toThrow('same range set');
   });
 });
 
 describe('a held address', () => {
-  const [plan, second] = planSets(config, []);
-  const [asked] = planSets(config, ips('10.1.0.11'));
+  const [plan, second] = planSets(config, everyRange(config), []);
+  const [asked] = planSets(config, everyRange(config), ips('10.1.0.11'));
   it.each([
     ['10.1.0.12', true],
     ['10.2.0.5', true],
@@ -69,8 +70,8 @@ describe('a held address', () => {
   });
 
   it('takes prefix length and gateway from the range it lies in', () => {
-    expect(formatIp(assign(plan!, parseIp('10.2.0.5')!).range.gateway)).toBe('10.2.0.1');
-    expect(formatIp(assign(plan!, parseIp('10.1.0.15')!).range.gateway)).toBe('10.1.0.200');
+    expect(formatIp(assign(plan!, parseIp('10.2.0.5')!).gateway)).toBe('10.2.0.1');
+    expect(formatIp(assign(plan!, parseIp('10.1.0.15')!).gateway)).toBe('10.1.0.200');
     expect(() => assign(plan!, parseIp('10.9.0.5')!)).toThrow('outside its set');
   });
 });

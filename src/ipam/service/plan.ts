@@ -1,71 +1,83 @@
-// Which set gives which address of an ADD: requested ones are matched to sets before anything is read. Pure.
-import { code, FailureError } from '../../base/errors.ts';
-import { lastOf } from '../../net/cidr.ts';
+// Which set gives which address of an ADD: those asked for by name are matched to sets before anything is read. Pure.
 import { formatIp, type Ip, sameIp } from '../../net/ip.ts';
-import { spanContains } from '../../net/span.ts';
 import { type Ring, ringOf } from '../candidates.ts';
 import type { NetworkConfig } from '../config.ts';
 import { describeSet } from '../describe.ts';
 import { type Range, type RangeSet, rangeServes } from '../range.ts';
+import type { Serving } from '../serving.ts';
+import type { Wishes } from '../wishes.ts';
+import { type FixedAddress, placeFixed } from './fixed.ts';
+import { isExcluded, isGateway, refusalOf, refuseForeign, refuseSpecial } from './named.ts';
 
-/** One set and what is wanted of it: the requested address, or any of its ring. */
+/** One set and what is wanted of it: a certain address, or any of its ring. */
 export interface SetPlan {
+  /** The ranges that serve the pod. */
   readonly set: RangeSet;
   readonly ring: Ring;
+  /** The address asked for by name, be it a fixed one or not. */
   readonly requested?: Ip;
+  /** Where the pod's annotations fix the requested address. */
+  readonly fixed?: FixedAddress;
 }
 
-/** An address with the range it came from, which gives its prefix length and gateway. */
+/** An address as it is told to the container. */
 export interface Assigned {
   readonly ip: Ip;
-  readonly range: Range;
+  readonly prefix: number;
+  readonly gateway: Ip;
 }
 
-/** Plans one address for each set. Throws code 7 for a requested address that no set may give. */
-export function planSets(config: NetworkConfig, requested: readonly Ip[]): SetPlan[] {
-  const wanted = new Map<RangeSet, Ip>();
-  for (const ip of requested) {
-    const set = config.sets.find(one => one.some(range => rangeServes(range, ip)));
-    const refuse = (why: string): never => {
-      throw new FailureError(code.config, `requested address ${formatIp(ip)} of network ${config.network}: ${why}`);
-    };
-    if (set === undefined) return refuse(`it lies in none of the ranges ${config.sets.map(describeSet).join('; ')}`);
-    const other = wanted.get(set);
-    if (other !== undefined) return refuse(`${formatIp(other)} was requested from the same range set, which gives one`);
-    if (isGateway(config, ip)) return refuse('it is the gateway');
-    if (isSubnetsOwn(set, ip)) return refuse('it is the network or broadcast address of its subnet');
-    if (config.exclude.some(span => spanContains(span, ip))) return refuse('it is excluded by the configuration');
-    wanted.set(set, ip);
-  }
-  return config.sets.map(set => {
-    const ip = wanted.get(set);
-    return { set, ring: ringOf(set, config.sets, config.exclude), ...(ip && { requested: ip }) };
+/**
+ * Plans one address for each set. What the pod's annotations fix wins over what was requested of the same set. Throws
+ * code 7 for an address that no set may give, code 103 for one of a range that does not accept the pod.
+ */
+export function planSets(
+  config: NetworkConfig,
+  serving: Serving,
+  requested: readonly Ip[],
+  wishes?: Wishes,
+): SetPlan[] {
+  const fixed = wishes === undefined ? new Map<RangeSet, FixedAddress>() : placeFixed(config, serving, wishes);
+  const wanted = placeRequested(config, serving, requested, fixed);
+  return serving.sets.map(set => {
+    const ring = ringOf(set, config.sets, config.exclude);
+    const own = fixed.get(set);
+    const ip = own?.ip ?? wanted.get(set);
+    return { set, ring, ...(ip && { requested: ip }), ...(own && { fixed: own }) };
   });
 }
 
-function isGateway(config: NetworkConfig, ip: Ip): boolean {
-  return config.sets.some(set => set.some(({ gateway }) => sameIp(gateway, ip)));
-}
-
-/** Network and broadcast addresses are given only where a range says so outright; a fixed span does not. */
-function isSubnetsOwn(set: RangeSet, ip: Ip): boolean {
-  const range = set.find(one => rangeServes(one, ip));
-  if (range === undefined || spanContains(range, ip)) return false;
-  return ip.value === range.subnet.base || (ip.family === 4 && ip.value === lastOf(range.subnet));
+function placeRequested(
+  config: NetworkConfig,
+  serving: Serving,
+  requested: readonly Ip[],
+  fixed: ReadonlyMap<RangeSet, FixedAddress>,
+): ReadonlyMap<RangeSet, Ip> {
+  const placed = new Map<RangeSet, Ip>();
+  for (const ip of requested) {
+    const refuse = refusalOf(config, 'requested address', ip);
+    const hasIt = (range: Range) => rangeServes(range, ip);
+    refuseForeign(serving, hasIt, refuse);
+    const set = serving.sets.find(one => one.some(hasIt));
+    if (set === undefined) return refuse(`it lies in none of the ranges ${config.sets.map(describeSet).join('; ')}`);
+    if (fixed.has(set)) continue;
+    const other = placed.get(set);
+    if (other !== undefined) return refuse(`${formatIp(other)} was requested from the same range set, which gives one`);
+    refuseSpecial(config, set.find(hasIt)!, ip, refuse);
+    placed.set(set, ip);
+  }
+  return placed;
 }
 
 /** Whether an address that is held already is still what the plan would give. */
 export function fits(plan: SetPlan, config: NetworkConfig, ip: Ip): boolean {
   if (plan.requested !== undefined) return sameIp(plan.requested, ip);
-  return (
-    plan.set.some(range => rangeServes(range, ip)) &&
-    !isGateway(config, ip) &&
-    !config.exclude.some(span => spanContains(span, ip))
-  );
+  return plan.set.some(range => rangeServes(range, ip)) && !isGateway(config, ip) && !isExcluded(config, ip);
 }
 
-export function assign(plan: SetPlan, ip: Ip): Assigned {
-  const range = plan.set.find(one => rangeServes(one, ip));
+export function assign({ set, fixed }: SetPlan, ip: Ip): Assigned {
+  if (fixed !== undefined && sameIp(fixed.ip, ip)) return { ip, prefix: fixed.prefix, gateway: fixed.gateway };
+  const range = set.find(one => rangeServes(one, ip));
   if (range === undefined) throw new Error(`${formatIp(ip)} was chosen outside its set`);
-  return { ip, range };
+  return { ip, prefix: range.subnet.prefix, gateway: range.gateway };
 }

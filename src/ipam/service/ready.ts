@@ -3,6 +3,7 @@ import { spanContains } from '../../net/span.ts';
 import { type AttachmentId, formatKey } from '../../store/keys.ts';
 import type { NetworkConfig } from '../config.ts';
 import type { Surroundings } from '../ports.ts';
+import { everyRange } from '../serving.ts';
 import { exhaustedError } from './exhausted.ts';
 import { ipOfKey, Looker } from './look.ts';
 import { planSets } from './plan.ts';
@@ -14,7 +15,7 @@ export async function ready(around: Surroundings, config: NetworkConfig, node: s
   const { kv, deadline } = around;
   // An identity that no attachment has: the reads are those of an ADD, and nothing is written.
   const id: AttachmentId = { node, network: config.network, containerID: 'status', ifname: 'status' };
-  const plans = planSets(config, []);
+  const plans = planSets(config, everyRange(config), []);
   const looker = new Looker(around.keys, id, plans);
   const seen = await looker.readSeen(kv, deadline);
   await tryWriting(around, config.network);
