@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { deadlineIn } from '../src/base/clock.ts';
 import { type NetworkConfig, readNetworkConfig } from '../src/ipam/config.ts';
 import { renderAttachment } from '../src/ipam/model.ts';
-import { renderDynamic } from '../src/ipam/records.ts';
+import { renderOwner } from '../src/ipam/records.ts';
 import { formatIp, type Ip, parseIp } from '../src/net/ip.ts';
 import { Keys } from '../src/store/keys.ts';
 import type { Kv, Write } from '../src/store/kv.ts';
@@ -94,8 +94,8 @@ export async function fill(kv: Kv, { config, name }: Network, from: string, coun
       netns: '/var/run/netns/cni-3b241101-e2bb-4255-8caf-4136c566a962',
       pod: { namespace: 'default', name: 'web-7d4b9c6f5-x2v9k', uid: '3b241101-e2bb-4255-8caf-4136c566a962' },
     };
-    writes.push({ put: keys.address(ip), value: renderDynamic(owner, Date.now()) });
-    writes.push({ put: keys.attachment(id), value: renderAttachment([ip]) });
+    writes.push({ put: keys.address(ip), value: renderOwner(owner, 'dynamic', 0, Date.now()) });
+    writes.push({ put: keys.attachment(id), value: renderAttachment([ip], false) });
     last = formatIp(ip);
     if (writes.length >= 80) await flush();
   }

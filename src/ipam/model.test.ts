@@ -2,7 +2,15 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { formatIp, parseIp } from '../net/ip.ts';
-import { kinds, namesAttachment, parseAttachment, parseFormat, parseOwner, renderAttachment } from './model.ts';
+import {
+  isPlainAttachment,
+  kinds,
+  namesAttachment,
+  parseAttachment,
+  parseFormat,
+  parseOwner,
+  renderAttachment,
+} from './model.ts';
 
 const id = { node: 'n', network: 'w', containerID: 'c', ifname: 'eth0' };
 
@@ -49,6 +57,27 @@ describe('an owner record', () => {
     },
   );
 
+  it('of a workload belongs to each of its holders, on its one network and interface', () => {
+    const holders = [
+      { node: 'n', containerID: 'c', pod: { namespace: 'd', name: 'web-0', uid: 'u' } },
+      { node: 'n2', containerID: 'c2' },
+    ];
+    const workload = { namespace: 'd', kind: 'StatefulSet', name: 'web-0' };
+    const owner = parseOwner(JSON.stringify({ kind: 'sticky', network: 'w', ifname: 'eth0', workload, holders }));
+    expect(owner).toMatchObject({ workload, node: 'n', pod: { name: 'web-0' } });
+    expect(namesAttachment(owner, id)).toBe(true);
+    expect(namesAttachment(owner, { ...id, node: 'n2', containerID: 'c2' })).toBe(true);
+    expect(namesAttachment(owner, { ...id, containerID: 'c2' })).toBe(false);
+    expect(namesAttachment(owner, { ...id, network: 'x' })).toBe(false);
+    expect(namesAttachment(owner, { ...id, ifname: 'net1' })).toBe(false);
+  });
+
+  it('a workload of a kind that is not known is none', () => {
+    const owner = parseOwner('{"kind":"sticky","workload":{"namespace":"d","kind":"DaemonSet","name":"x"}}');
+    expect(owner).not.toHaveProperty('workload');
+    expect(owner.holders).toEqual([]);
+  });
+
   it('a pod without its parts is read as far as it goes', () => {
     expect(parseOwner('{"kind":"dynamic","pod":{"name":"p","uid":5}}').pod).toEqual({ namespace: '', name: 'p' });
     expect(parseOwner('{"kind":"dynamic","pod":"p"}')).not.toHaveProperty('pod');
@@ -58,14 +87,21 @@ describe('an owner record', () => {
 describe('an attachment', () => {
   it('is read back in order, and keeps what a later version added', () => {
     const addresses = ['10.1.0.2', 'fd00::2'].map(text => parseIp(text)!);
-    const text = renderAttachment(addresses, '{"addresses":["10.9.9.9"],"later":{"a":1}}');
+    const text = renderAttachment(addresses, false, '{"addresses":["10.9.9.9"],"later":{"a":1}}');
     expect(parseAttachment(text)).toEqual(addresses);
     expect(JSON.parse(text)).toEqual({ addresses: ['10.1.0.2', 'fd00::2'], later: { a: 1 } });
   });
 
+  it('that keeps an address says so, and no longer than it does', () => {
+    const address = [parseIp('10.1.0.2')!];
+    const kept = renderAttachment(address, true);
+    expect(isPlainAttachment(kept)).toBe(false);
+    expect(isPlainAttachment(renderAttachment(address, false, kept))).toBe(true);
+  });
+
   it.each(['', 'x', '[]', '{}', '{"addresses":5}', '{"addresses":[5,null,"x"]}'])('%s names no address', text => {
     expect(parseAttachment(text)).toEqual([]);
-    expect(parseAttachment(renderAttachment([parseIp('10.1.0.2')!], text)).map(formatIp)).toEqual(['10.1.0.2']);
+    expect(parseAttachment(renderAttachment([parseIp('10.1.0.2')!], false, text)).map(formatIp)).toEqual(['10.1.0.2']);
   });
 });
 

@@ -13,20 +13,39 @@ export interface Pod {
   readonly uid?: string;
 }
 
-/** The owner of an address, as far as this version understands it; `raw` is the whole value. */
-export interface OwnerRecord {
+/** The owner of a sticky address: what Kubernetes names the same when it makes it again. */
+export interface Workload {
+  readonly namespace: string;
+  readonly kind: 'StatefulSet' | 'VirtualMachine';
+  /** Of a StatefulSet the name with the ordinal, which is the pod's name. */
+  readonly name: string;
+}
+
+/** An attachment that uses an address, and where it lives. */
+export interface Holder extends AttachmentId {
+  readonly machine: string;
+  readonly boot: string;
+  readonly netns: string;
+  readonly pod?: Pod;
+}
+
+/**
+ * The owner of an address, as far as this version understands it; `raw` is the whole value. The fields of a holder are
+ * those of the first one, or of the former one of a hold.
+ */
+export interface OwnerRecord extends Holder {
   readonly kind: Kind | 'unknown';
   readonly cluster: string;
   /** Time of the allocation, for people only: no decision is made by it. */
   readonly since: string;
-  readonly node: string;
-  readonly machine: string;
-  readonly boot: string;
-  readonly network: string;
-  readonly containerID: string;
-  readonly ifname: string;
-  readonly netns: string;
-  readonly pod?: Pod;
+  /** One for an address of an attachment; any number for one of a workload; none for the other kinds. */
+  readonly holders: readonly Holder[];
+  /** Of a sticky address. */
+  readonly workload?: Workload;
+  /** Of a fixed address: seconds for which it is held, after its release, for whoever names it. */
+  readonly hold?: number;
+  /** Of a hold: whether anybody who names the address may have it, or only its former owner. */
+  readonly byName?: boolean;
   /** Of a reservation: why. */
   readonly reason?: string;
   /** Of a hold: when its lease ends, for people only. */
@@ -48,16 +67,10 @@ function textOf(raw: Readonly<Record<string, unknown>>, key: string): string {
   return typeof value === 'string' ? value : '';
 }
 
-/** Reads an owner record. A value that cannot be read is an owner of unknown kind: the address is taken. */
-export function parseOwner(value: string): OwnerRecord {
-  const raw = parseObject(value) ?? {};
+function parseHolder(raw: Readonly<Record<string, unknown>>): Holder {
   const pod = isObject(raw.pod) ? raw.pod : undefined;
   const uid = pod && textOf(pod, 'uid');
-  const { reason, until } = raw;
   return {
-    kind: kinds.find(kind => kind === raw.kind) ?? 'unknown',
-    cluster: textOf(raw, 'cluster'),
-    since: textOf(raw, 'since'),
     node: textOf(raw, 'node'),
     machine: textOf(raw, 'machine'),
     boot: textOf(raw, 'boot'),
@@ -66,21 +79,56 @@ export function parseOwner(value: string): OwnerRecord {
     ifname: textOf(raw, 'ifname'),
     netns: textOf(raw, 'netns'),
     ...(pod && { pod: { namespace: textOf(pod, 'namespace'), name: textOf(pod, 'name'), ...(uid && { uid }) } }),
+  };
+}
+
+/** Network and interface stand beside the holders: they are the same for all. */
+function parseHolders({ holders, network, ifname }: Readonly<Record<string, unknown>>): Holder[] {
+  return (Array.isArray(holders) ? holders : [])
+    .filter(isObject)
+    .map(holder => parseHolder({ ...holder, network, ifname }));
+}
+
+function parseWorkload(value: unknown): Workload | undefined {
+  if (!isObject(value)) return undefined;
+  const kind = (['StatefulSet', 'VirtualMachine'] as const).find(one => one === value.kind);
+  return kind && { namespace: textOf(value, 'namespace'), kind, name: textOf(value, 'name') };
+}
+
+/** Reads an owner record. A value that cannot be read is an owner of unknown kind: the address is taken. */
+export function parseOwner(value: string): OwnerRecord {
+  const raw = parseObject(value) ?? {};
+  const kind = kinds.find(one => one === raw.kind) ?? 'unknown';
+  const flat = parseHolder(raw);
+  const holders = kind === 'dynamic' || kind === 'fixed' ? [flat] : kind === 'sticky' ? parseHolders(raw) : [];
+  const { reason, until, hold, byName } = raw;
+  const workload = kind === 'sticky' ? parseWorkload(raw.workload) : undefined;
+  return {
+    ...(holders[0] ?? flat),
+    kind,
+    cluster: textOf(raw, 'cluster'),
+    since: textOf(raw, 'since'),
+    holders,
+    ...(workload && { workload }),
+    ...(typeof hold === 'number' && hold > 0 && { hold }),
+    ...(byName === true && { byName }),
     ...(typeof reason === 'string' && { reason }),
     ...(typeof until === 'string' && { until }),
     raw,
   };
 }
 
-/** Whether an attachment owns the record: a dynamic one that names exactly it. */
+export function sameAttachment(a: AttachmentId, b: AttachmentId): boolean {
+  return a.node === b.node && a.network === b.network && a.containerID === b.containerID && a.ifname === b.ifname;
+}
+
+/** Whether an attachment holds the address. */
 export function namesAttachment(owner: OwnerRecord, id: AttachmentId): boolean {
-  return (
-    ['dynamic', 'fixed'].includes(owner.kind) &&
-    owner.node === id.node &&
-    owner.network === id.network &&
-    owner.containerID === id.containerID &&
-    owner.ifname === id.ifname
-  );
+  return owner.holders.some(holder => sameAttachment(holder, id));
+}
+
+export function sameWorkload(a: Workload | undefined, b: Workload | undefined): boolean {
+  return a !== undefined && a.namespace === b?.namespace && a.kind === b.kind && a.name === b.name;
 }
 
 /** The addresses of an attachment, as stored: `{"addresses": ["10.1.0.2", "fd00::2"]}`. */
@@ -91,7 +139,7 @@ export function parseAttachment(value: string): Ip[] {
 }
 
 /**
- * Whether the value says nothing but addresses. Only then do all its records surely belong to it alone: a version that
+ * Whether the value says nothing but addresses. Only then does a release simply delete all its records; a version that
  * writes other kinds of owners beside an attachment adds a field to it, so that this one looks before it deletes.
  */
 export function isPlainAttachment(value: string): boolean {
@@ -99,9 +147,28 @@ export function isPlainAttachment(value: string): boolean {
   return fields.length === 1 && fields[0] === 'addresses';
 }
 
-/** The value of an attachment; what a later version added to the old value stays. */
-export function renderAttachment(addresses: readonly Ip[], old = '{}'): string {
-  return JSON.stringify({ ...parseObject(old), addresses: addresses.map(formatIp) });
+/**
+ * The value of an attachment; what a later version added to the old value stays. `kept`: some of its addresses outlive
+ * it, as a workload's or on a hold.
+ */
+export function renderAttachment(addresses: readonly Ip[], kept: boolean, old = '{}'): string {
+  const { kept: _, ...before } = parseObject(old) ?? {};
+  return JSON.stringify({ ...before, addresses: addresses.map(formatIp), ...(kept && { kept }) });
+}
+
+/** The value of a workload's key, which `parseAttachment` reads. */
+export function renderWorkload(addresses: readonly Ip[]): string {
+  return JSON.stringify({ addresses: addresses.map(formatIp) });
+}
+
+/** The cluster that a name of clusters stands for: `{"uid": "<uid of its namespace kube-system>"}`. */
+export function parseCluster(value: string): string | undefined {
+  const uid = parseObject(value)?.uid;
+  return typeof uid === 'string' && uid !== '' ? uid : undefined;
+}
+
+export function renderCluster(uid: string): string {
+  return JSON.stringify({ uid });
 }
 
 /** The store's format. A program below `minReader` must not write. */

@@ -2,8 +2,11 @@
 import type { Deadline } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Machine } from '../base/node.ts';
+import type { Labels } from '../base/selector.ts';
+import type { Found, Pod as KubePod, Node } from '../kube/objects.ts';
 import type { AttachmentId, Keys } from '../store/keys.ts';
 import type { Kv } from '../store/kv.ts';
+import type { Pod } from './model.ts';
 
 /** Remembers, on this node's disk, the attachments whose ADD ended without knowing the fate of its commit. */
 export interface Doubts {
@@ -11,6 +14,23 @@ export interface Doubts {
   /** Durable when it returns; never throws. */
   leave(id: AttachmentId): void;
   clear(id: AttachmentId): void;
+}
+
+/**
+ * What the Kubernetes API says. Undefined: it says that there is no such object. Throws code 11 for everything else: an
+ * API that is away, slow, or says no has said nothing.
+ */
+export interface Api {
+  /** The pod that an ADD is for; what is known of it may be as old as its uid proves it to be the right one. */
+  ownPod(pod: Pod, deadline: Deadline): Promise<KubePod | undefined>;
+  namespaceLabels(name: string, deadline: Deadline): Promise<Labels | undefined>;
+  nodeLabels(name: string, deadline: Deadline): Promise<Labels | undefined>;
+  /** The uid of namespace kube-system, by which clusters are told apart. */
+  clusterUid(deadline: Deadline): Promise<string>;
+  /** As the API has it now, for decisions about an address that another pod holds. */
+  pod(namespace: string, name: string, deadline: Deadline): Promise<KubePod | undefined>;
+  /** As the API has it now, with the API server's clock. */
+  node(name: string, deadline: Deadline): Promise<Found<Node> | undefined>;
 }
 
 /** One command's surroundings. */
@@ -21,6 +41,8 @@ export interface Surroundings {
   readonly machine: Machine;
   readonly doubts: Doubts;
   readonly log: Log;
+  /** Absent where the configuration names no kubeconfig: then no pod is looked up. */
+  readonly api?: Api;
   /** Wall clock in milliseconds, for what people read. */
   now(): number;
 }

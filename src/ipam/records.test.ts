@@ -1,8 +1,18 @@
 // What is written: who owns an address, holds and for whom they are, the recorded ranges.
 import { describe, expect, it } from 'vitest';
 import { readNetworkConfig } from './config.ts';
-import { parseOwner } from './model.ts';
-import { describeRanges, endsOf, holdIsFor, type Owner, renderDynamic, renderHold, renewOwner } from './records.ts';
+import { type OwnerRecord, parseOwner } from './model.ts';
+import {
+  afterRelease,
+  describeRanges,
+  endsOf,
+  holderOf,
+  holdIsFor,
+  type Owner,
+  renderOwner,
+  renderSticky,
+  renewOwner,
+} from './records.ts';
 
 const now = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
 const owner: Owner = {
@@ -15,7 +25,7 @@ const owner: Owner = {
 };
 
 it('an owner is written with all that tells whose it is', () => {
-  expect(JSON.parse(renderDynamic(owner, now))).toEqual({
+  expect(JSON.parse(renderOwner(owner, 'dynamic', 0, now))).toEqual({
     cluster: 'default',
     kind: 'dynamic',
     since: '2026-01-02T03:04:05Z',
@@ -31,14 +41,45 @@ it('an owner is written with all that tells whose it is', () => {
 });
 
 it('renewed, it keeps since when and what a later version wrote', () => {
-  const old = parseOwner(JSON.stringify({ ...JSON.parse(renderDynamic(owner, now)), later: [1] }));
+  const old = parseOwner(JSON.stringify({ ...JSON.parse(renderOwner(owner, 'dynamic', 0, now)), later: [1] }));
   const renewed = JSON.parse(renewOwner(old, { ...owner, boot: 'b2', netns: '/run/netns/y' }));
   expect(renewed).toMatchObject({ since: '2026-01-02T03:04:05Z', later: [1], boot: 'b2', netns: '/run/netns/y' });
 });
 
+const held = (former: OwnerRecord, cooldown = 90) => {
+  const after = afterRelease(former, { ...former }, cooldown, now);
+  expect(after?.ttl).toBe(90);
+  return parseOwner(after!.value);
+};
+
+describe('after its release', () => {
+  it('an address is free, unless a cooldown holds it', () => {
+    expect(afterRelease(parseOwner(renderOwner(owner, 'dynamic', 0, now)), owner.id, 0, now)).toBeUndefined();
+  });
+
+  it('a fixed one is held for whoever names it, and the cooldown is not for it', () => {
+    const hold = held(parseOwner(renderOwner(owner, 'fixed', 90, now)), 5);
+    expect(hold).toMatchObject({ kind: 'held', byName: true });
+    expect(holdIsFor(hold, { ...owner, pod: { namespace: 'ns', name: 'other', uid: 'u2' } })).toBe(true);
+    expect(holdIsFor(hold, { ...owner, cluster: 'other' })).toBe(false);
+    expect(afterRelease(parseOwner(renderOwner(owner, 'fixed', 0, now)), owner.id, 90, now)).toBeUndefined();
+  });
+
+  it('one of a workload stays, less this holder', () => {
+    const second = { ...holderOf(owner), containerID: 'c2' };
+    const workload = { namespace: 'ns', kind: 'StatefulSet' as const, name: 'web-0' };
+    const sticky = parseOwner(renderSticky(owner, workload, [holderOf(owner), second], undefined, now));
+    expect(sticky).toMatchObject({ kind: 'sticky', cluster: 'default', workload, network: 'w', ifname: 'eth0' });
+    expect(sticky.holders).toEqual([holderOf(owner), second]);
+    const after = afterRelease(sticky, owner.id, 90, now)!;
+    expect(after).not.toHaveProperty('ttl');
+    expect(parseOwner(after.value)).toMatchObject({ kind: 'sticky', workload, holders: [second] });
+  });
+});
+
 describe('a hold', () => {
   const hold = (former: Partial<Owner> = {}) =>
-    parseOwner(renderHold(parseOwner(renderDynamic({ ...owner, ...former }, now)), 90, now));
+    held(parseOwner(renderOwner({ ...owner, ...former }, 'dynamic', 0, now)));
   const withoutPod = { id: owner.id, cluster: 'default', machine: 'm', boot: 'b', netns: '' };
 
   it('tells whose it was, and until when', () => {
@@ -53,15 +94,15 @@ describe('a hold', () => {
 
   it('without a pod is for the same container on the same node', () => {
     const { pod: _, ...bare } = owner;
-    const held = parseOwner(renderHold(parseOwner(renderDynamic(bare, now)), 90, now));
-    expect(holdIsFor(held, bare)).toBe(true);
-    expect(holdIsFor(held, { ...bare, id: { ...owner.id, node: 'n2' } })).toBe(false);
-    expect(holdIsFor(held, { ...bare, id: { ...owner.id, containerID: 'c2' } })).toBe(false);
+    const left = held(parseOwner(renderOwner(bare, 'dynamic', 0, now)));
+    expect(holdIsFor(left, bare)).toBe(true);
+    expect(holdIsFor(left, { ...bare, id: { ...owner.id, node: 'n2' } })).toBe(false);
+    expect(holdIsFor(left, { ...bare, id: { ...owner.id, containerID: 'c2' } })).toBe(false);
   });
 
   it('is for nobody of another cluster, and no other kind is a hold', () => {
     expect(holdIsFor(hold(), { ...owner, cluster: 'other' })).toBe(false);
-    expect(holdIsFor(parseOwner(renderDynamic(owner, now)), owner)).toBe(false);
+    expect(holdIsFor(parseOwner(renderOwner(owner, 'dynamic', 0, now)), owner)).toBe(false);
     expect(holdIsFor(parseOwner('{"kind":"reserved"}'), owner)).toBe(false);
   });
 });

@@ -5,7 +5,7 @@ import { formatIp, type Ip } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
 import type { AttachmentId } from '../store/keys.ts';
 import type { AccessConfig, NetworkConfig } from './config.ts';
-import type { OwnerRecord, Pod } from './model.ts';
+import { type Holder, type OwnerRecord, type Pod, sameAttachment, type Workload } from './model.ts';
 import type { RangeSet } from './range.ts';
 
 /** Whom an address is given to. */
@@ -22,19 +22,14 @@ function timestamp(now: number): string {
   return `${new Date(now).toISOString().slice(0, 19)}Z`;
 }
 
-export function renderDynamic(owner: Owner, now: number): string {
+/** An address of one attachment. `hold`: seconds for which it is held by name after its release. */
+export function renderOwner(owner: Owner, kind: 'dynamic' | 'fixed', hold: number, now: number): string {
   return JSON.stringify({
     cluster: owner.cluster,
-    kind: 'dynamic',
+    kind,
     since: timestamp(now),
-    node: owner.id.node,
-    machine: owner.machine,
-    boot: owner.boot,
-    network: owner.id.network,
-    containerID: owner.id.containerID,
-    ifname: owner.id.ifname,
-    netns: owner.netns,
-    ...(owner.pod && { pod: owner.pod }),
+    ...holderOf(owner),
+    ...(hold > 0 && { hold }),
   });
 }
 
@@ -44,14 +39,70 @@ export function renewOwner(old: OwnerRecord, owner: Owner): string {
   return JSON.stringify({ ...old.raw, machine, boot, netns, ...(pod && { pod }) });
 }
 
-/** A released address that only its former owner may take until the hold ends by its lease. */
-export function renderHold(former: OwnerRecord, seconds: number, now: number): string {
-  const { cluster, node, network, containerID, ifname, pod } = former;
+/** An address of a workload; `holders` are its living holders, the new one last. */
+export function renderSticky(
+  owner: Owner,
+  workload: Workload,
+  holders: readonly Holder[],
+  old: OwnerRecord | undefined,
+  now: number,
+): string {
+  const { network, ifname } = owner.id;
+  return JSON.stringify({
+    ...(old?.raw ?? { cluster: owner.cluster, kind: 'sticky', since: timestamp(now) }),
+    network,
+    ifname,
+    workload: { namespace: workload.namespace, kind: workload.kind, name: workload.name },
+    holders: holders.map(stickyHolder),
+  });
+}
+
+/** As a holder of an address, with network and interface left to the record. */
+function stickyHolder({ node, machine, boot, containerID, netns, pod }: Holder) {
+  return { node, machine, boot, containerID, netns, ...(pod && { pod }) };
+}
+
+/** In the order in which records are written. */
+export function holderOf({ id, machine, boot, netns, pod }: Owner): Holder {
+  const { node, network, containerID, ifname } = id;
+  return { node, machine, boot, network, containerID, ifname, netns, ...(pod && { pod }) };
+}
+
+/** What an address becomes when one of its attachments goes. */
+export interface Afterwards {
+  readonly value: string;
+  /** Seconds until it is free; without, it stays. */
+  readonly ttl?: number;
+}
+
+/**
+ * The record after a release: a workload keeps its address, a fixed one inside a random range is held for whoever names
+ * it, and with `cooldown` (seconds) any other is held for its former owner. Undefined: the address is free at once.
+ */
+export function afterRelease(
+  owner: OwnerRecord,
+  id: AttachmentId,
+  cooldown: number,
+  now: number,
+): Afterwards | undefined {
+  if (owner.kind === 'sticky') {
+    const holders = owner.holders.filter(holder => !sameAttachment(holder, id)).map(stickyHolder);
+    return { value: JSON.stringify({ ...owner.raw, holders }) };
+  }
+  // Whoever names an address does not come upon it by chance, which is what a cooldown guards against.
+  const seconds = owner.kind === 'fixed' ? (owner.hold ?? 0) : cooldown;
+  return seconds > 0 ? { value: renderHold(owner, seconds, now), ttl: seconds } : undefined;
+}
+
+/** A released address that waits, until the hold ends by its lease, for its former owner or for whoever names it. */
+function renderHold(former: OwnerRecord, seconds: number, now: number): string {
+  const { kind, cluster, node, network, containerID, ifname, pod } = former;
   return JSON.stringify({
     cluster,
     kind: 'held',
     since: timestamp(now),
     until: timestamp(now + seconds * 1000),
+    ...(kind === 'fixed' && { byName: true }),
     node,
     network,
     containerID,
@@ -71,9 +122,10 @@ export function renderReservation(access: AccessConfig, node: string, reason: st
   });
 }
 
-/** Whether a hold is for this owner: the same pod, or without pods the same container. */
+/** Whether an owner who names the address may take the hold over: its own one, or any that is held by name. */
 export function holdIsFor(hold: OwnerRecord, owner: Owner): boolean {
   if (hold.kind !== 'held' || hold.cluster !== owner.cluster) return false;
+  if (hold.byName) return true;
   if (hold.pod?.uid !== undefined) return hold.pod.uid === owner.pod?.uid;
   return hold.node === owner.id.node && hold.containerID === owner.id.containerID;
 }

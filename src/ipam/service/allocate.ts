@@ -2,18 +2,41 @@
 import { backoff, pause } from '../../base/clock.ts';
 import { code, FailureError } from '../../base/errors.ts';
 import { formatIp, type Ip } from '../../net/ip.ts';
-import { formatKey } from '../../store/keys.ts';
+import { spanContains } from '../../net/span.ts';
+import { clusterKey, formatKey } from '../../store/keys.ts';
 import { type Condition, type Entry, UnknownFateError, UnreachableError, type Write } from '../../store/kv.ts';
 import type { NetworkConfig } from '../config.ts';
-import { describeOwner } from '../describe.ts';
-import { currentFormat, namesAttachment, type OwnerRecord, parseOwner, renderAttachment } from '../model.ts';
+import {
+  currentFormat,
+  type Holder,
+  namesAttachment,
+  type OwnerRecord,
+  parseCluster,
+  parseOwner,
+  renderAttachment,
+  renderCluster,
+  renderWorkload,
+  sameAttachment,
+  sameWorkload,
+} from '../model.ts';
 import type { Surroundings } from '../ports.ts';
-import { describeRanges, holdIsFor, type Owner, renderDynamic, renderNetwork, renewOwner } from '../records.ts';
+import {
+  afterRelease,
+  describeRanges,
+  holderOf,
+  type Owner,
+  renderNetwork,
+  renderOwner,
+  renderSticky,
+  renewOwner,
+} from '../records.ts';
 import { exhaustedError } from './exhausted.ts';
 import { ipOfKey, Looker, type Seen, type SetLook } from './look.ts';
-import { type Assigned, assign, fits, planSets, type SetPlan } from './plan.ts';
-import { freeEarlierBoots } from './release.ts';
+import { type Assigned, assign, fits, type SetPlan } from './plan.ts';
+import { freeEarlierBoots, type HeldAttachment, readHeld, releaseWrites } from './release.ts';
+import { type Request, readRequest } from './request.ts';
 import { findFree } from './search.ts';
+import { HeldError, mayTakeOver, succeed } from './succession.ts';
 import { asRead, fence } from './writes.ts';
 
 /** A cursor read longer ago than this (ms) is not put back: a process that was stopped must not drag it along. */
@@ -28,10 +51,23 @@ export interface Allocation {
 /** An address on its way to the commit. */
 interface Choice {
   readonly ip: Ip;
-  /** The record that is there now: our own (renewed) or a hold for us (taken over). */
+  /** The record that is there now: our own (renewed), our workload's, a hold for us, or one to be taken over. */
   readonly current?: Entry;
   readonly value: string;
   readonly movesCursor: boolean;
+  /** A workload keeps it. */
+  readonly sticky: boolean;
+  /** It outlives the attachment: a workload keeps it, or a hold follows. */
+  readonly kept: boolean;
+}
+
+/** What one try has settled on. */
+interface Settled {
+  readonly choices: readonly Choice[];
+  /** Addresses that this workload keeps beside those chosen, because another holder uses them still. */
+  readonly alsoKept: readonly Ip[];
+  /** Dead holders: their attachments go in the same commit. */
+  readonly gone: readonly HeldAttachment[];
 }
 
 /**
@@ -44,7 +80,7 @@ export async function allocate(
   owner: Owner,
   requested: readonly Ip[],
 ): Promise<Allocation> {
-  const attempt = new Attempt(around, config, owner, planSets(config, requested));
+  const attempt = new Attempt(around, config, await readRequest(around, config, owner, requested));
   try {
     return await attempt.run();
   } catch (error) {
@@ -58,19 +94,36 @@ class Attempt {
   readonly #around: Surroundings;
   readonly #config: NetworkConfig;
   readonly #owner: Owner;
-  readonly #plans: readonly SetPlan[];
-  readonly #looker: Looker;
+  readonly #request: Request;
+  #plans: readonly SetPlan[];
+  #looker: Looker;
   /** Revision of the fence when this ADD began (0: absent). Whoever moves it withdraws this ADD. */
   #fence: number | undefined;
   #tries = 0;
   #oldBootsFreed = false;
 
-  constructor(around: Surroundings, config: NetworkConfig, owner: Owner, plans: readonly SetPlan[]) {
+  constructor(around: Surroundings, config: NetworkConfig, request: Request) {
     this.#around = around;
     this.#config = config;
-    this.#owner = owner;
-    this.#plans = plans;
-    this.#looker = new Looker(around.keys, owner.id, plans);
+    this.#owner = request.owner;
+    this.#request = request;
+    this.#plans = request.plans;
+    this.#looker = this.#newLooker();
+  }
+
+  #newLooker(): Looker {
+    const { keys } = this.#around;
+    const { clusterUid } = this.#request;
+    return new Looker(keys, this.#owner.id, this.#plans, {
+      ...(clusterUid !== undefined && { cluster: clusterKey(this.#config.cluster) }),
+      ...(this.#workloadKey !== undefined && { workload: this.#workloadKey }),
+    });
+  }
+
+  get #workloadKey(): string | undefined {
+    const { id } = this.#owner;
+    const workload = this.#request.sticky?.workload;
+    return workload && this.#around.keys.workload(this.#config.cluster, id.network, workload, id.ifname);
   }
 
   async run(): Promise<Allocation> {
@@ -104,18 +157,20 @@ class Attempt {
       const owned = answers.slice(lookQueries.length).flatMap(({ entries }) => entries);
       while (performance.now() - seen.at < cursorAge) {
         this.#refuseWithdrawn(seen);
-        const choices = await this.#choose(looks, owned, crowded);
-        if (choices === undefined) break;
+        this.#refuseOtherCluster(seen);
+        const settled = await this.#settle(looks, owned, crowded);
+        if (settled === undefined) break;
         const seenQueries = this.#looker.seenQueries();
         const result = await kv.commit(
-          { ...this.#commit(seen, choices, owned), otherwise: [...seenQueries, ...lookQueries] },
+          { ...this.#commit(seen, settled, owned), otherwise: [...seenQueries, ...lookQueries] },
           deadline,
         );
-        if (result.won) return this.#answer(seen, choices);
+        if (result.won) return this.#answer(seen, settled.choices);
         const at = performance.now();
         const next = this.#looker.seen({ ...result, answers: result.answers.slice(0, seenQueries.length) }, at);
-        // Somebody wrote our own attachment: its addresses must be read before anything is decided.
-        if (next.attachment?.revision !== seen.attachment?.revision || held.length > 0) break;
+        // Somebody wrote our own attachment or workload: its addresses must be read before anything is decided.
+        const ours = ({ attachment, workload }: Seen) => `${attachment?.revision} ${workload?.revision}`;
+        if (ours(next) !== ours(seen) || held.length > 0) break;
         seen = next;
         crowded = true;
         looks = this.#looker.look(windows, result.answers.slice(seenQueries.length));
@@ -132,51 +187,144 @@ class Attempt {
     throw new FailureError(code.tryAgain, 'a DEL of this container came while its ADD was under way; nothing is held');
   }
 
-  /** One choice for each set; undefined when something was freed on the way and all must be read again. */
-  async #choose(looks: readonly SetLook[], owned: readonly Entry[], scatter: boolean): Promise<Choice[] | undefined> {
-    const left = owned.map(entry => ({ entry, owner: parseOwner(entry.value) }));
-    const mine = left.filter(({ owner }) => namesAttachment(owner, this.#owner.id));
+  /** A name of clusters that two of them use would let each judge the other's pods. */
+  #refuseOtherCluster({ cluster }: Seen): void {
+    const { clusterUid } = this.#request;
+    if (cluster === undefined || parseCluster(cluster.value) === clusterUid) return;
+    const { network } = this.#owner.id;
+    const name = this.#config.cluster;
+    throw new FailureError(
+      code.config,
+      `network ${network}: set "cluster": ${name} belongs to another cluster, whose namespace kube-system has uid ${parseCluster(cluster.value) ?? 'unknown'}, not ${clusterUid}`,
+    );
+  }
+
+  /** One choice for each set; undefined when something changed on the way and all must be read again. */
+  async #settle(looks: readonly SetLook[], owned: readonly Entry[], scatter: boolean): Promise<Settled | undefined> {
+    const mine = owned.flatMap(entry => {
+      const owner = parseOwner(entry.value);
+      return this.#isOurs(owner) ? [{ entry, owner }] : [];
+    });
     this.#tries++;
+    const gone: Holder[] = [];
     const choices: Choice[] = [];
     for (const [i, plan] of this.#plans.entries()) {
       const at = mine.findIndex(({ entry }) => fits(plan, this.#config, ipOfKey(entry.key)!));
       const kept = at < 0 ? undefined : mine.splice(at, 1)[0];
-      const choice = kept ? this.#keep(kept) : await this.#take(plan, looks[i]!, scatter);
+      const choice = kept ? await this.#keep(kept, gone) : await this.#take(plan, looks[i]!, scatter, gone);
       if (choice === undefined) return undefined;
       choices.push(choice);
     }
-    return choices;
+    const alsoKept: Ip[] = [];
+    for (const { entry, owner } of mine) {
+      if (!this.#isOfWorkload(owner)) continue;
+      const { stay } = await this.#succeed(entry, owner, gone);
+      if (stay.length > 0) alsoKept.push(ipOfKey(entry.key)!);
+    }
+    return { choices, alsoKept, gone: await this.#readGone(gone) };
   }
 
-  #keep({ entry, owner }: { entry: Entry; owner: OwnerRecord }): Choice {
+  #isOurs(owner: OwnerRecord): boolean {
+    return namesAttachment(owner, this.#owner.id) || this.#isOfWorkload(owner);
+  }
+
+  /** The record goes by its name inside this cluster, network and interface. */
+  #isOfWorkload(owner: OwnerRecord): boolean {
+    const { id, cluster } = this.#owner;
+    return (
+      sameWorkload(this.#request.sticky?.workload, owner.workload) &&
+      owner.cluster === cluster &&
+      owner.raw.network === id.network &&
+      owner.raw.ifname === id.ifname
+    );
+  }
+
+  #succeed(entry: Entry, owner: OwnerRecord, gone: Holder[]) {
+    return succeed(this.#around, this.#request, this.#request.sticky!, ipOfKey(entry.key)!, owner).then(result => {
+      gone.push(...result.gone);
+      return result;
+    });
+  }
+
+  async #keep({ entry, owner }: { entry: Entry; owner: OwnerRecord }, gone: Holder[]): Promise<Choice> {
     const ip = ipOfKey(entry.key)!;
-    return { ip, current: entry, value: renewOwner(owner, this.#owner), movesCursor: false };
+    const common = { ip, current: entry, movesCursor: false };
+    if (!this.#isOfWorkload(owner)) {
+      return { ...common, value: renewOwner(owner, this.#owner), sticky: false, kept: owner.hold !== undefined };
+    }
+    const { stay } = await this.#succeed(entry, owner, gone);
+    const holders = [...stay, holderOf(this.#owner)];
+    const { workload } = this.#request.sticky!;
+    const value = renderSticky(this.#owner, workload, holders, owner, this.#around.now());
+    return { ...common, value, sticky: true, kept: true };
   }
 
-  async #take(plan: SetPlan, look: SetLook, scatter: boolean): Promise<Choice | undefined> {
-    const value = renderDynamic(this.#owner, this.#around.now());
+  async #take(plan: SetPlan, look: SetLook, scatter: boolean, gone: Holder[]): Promise<Choice | undefined> {
+    const now = this.#around.now();
     if (plan.requested !== undefined) {
       const current = look.record;
-      if (current !== undefined && !(await this.#mayTakeOver(plan.requested, current))) return undefined;
-      return { ip: plan.requested, ...(current && { current }), value, movesCursor: true };
+      if (current !== undefined && !(await this.#mayTakeOver(plan, plan.requested, current, gone))) return undefined;
+      // Of a pod that the API knows, a named address is a fixed one, however it was named.
+      const isFixed = this.#request.pod !== undefined;
+      const hold =
+        isFixed && plan.ring.spans.some(span => spanContains(span, plan.requested!)) ? this.#config.fixedHold : 0;
+      return {
+        ip: plan.requested,
+        ...(current && { current }),
+        value: renderOwner(this.#owner, isFixed ? 'fixed' : 'dynamic', hold, now),
+        movesCursor: plan.fixed === undefined,
+        sticky: false,
+        kept: hold > 0,
+      };
     }
     const { free } = look;
     const next = free[scatter ? Math.floor(Math.random() * free.length) : 0];
     const ip = next ?? (await findFree(this.#around, plan.ring, scatter));
-    if (ip !== undefined) return { ip, value, movesCursor: true };
+    if (ip !== undefined) return { ip, ...this.#fresh(now) };
     if (await this.#freeEarlierBoots()) return undefined;
     throw await exhaustedError(this.#around, this.#config.network, plan.ring);
   }
 
-  /** Whether the requested address is held for us; false when its holder did not outlive a reboot and was freed. */
-  async #mayTakeOver(ip: Ip, record: Entry): Promise<boolean> {
+  /** Of an address that nobody had: it is the workload's, or this attachment's. */
+  #fresh(now: number) {
+    const workload = this.#request.sticky?.workload;
+    if (workload === undefined) {
+      return { value: renderOwner(this.#owner, 'dynamic', 0, now), movesCursor: true, sticky: false, kept: false };
+    }
+    const value = renderSticky(this.#owner, workload, [holderOf(this.#owner)], undefined, now);
+    return { value, movesCursor: false, sticky: true, kept: true };
+  }
+
+  /**
+   * Whether we may have the address that somebody else holds or held; false when things have changed by the asking, and
+   * all must be read again. Throws HeldError.
+   */
+  async #mayTakeOver(plan: SetPlan, ip: Ip, record: Entry, gone: Holder[]): Promise<boolean> {
     const holder = parseOwner(record.value);
-    if (holdIsFor(holder, this.#owner)) return true;
+    const succession = await mayTakeOver(this.#around, this.#request, holder);
+    if (succession.free) {
+      gone.push(...succession.gone);
+      return true;
+    }
+    if (succession.sibling && plan.fixed?.bare === true) {
+      this.#leaveToSibling(plan);
+      return false;
+    }
     if (await this.#freeEarlierBoots()) return false;
-    throw new FailureError(
-      code.tryAgain,
-      `requested address ${formatIp(ip)} of network ${this.#config.network} is held by ${describeOwner(holder)}; see "kube-ipam show ${formatIp(ip)}"`,
-    );
+    throw new HeldError(this.#config.network, ip, holder, succession.hint);
+  }
+
+  /** A bare item of the annotation that another interface of this sandbox has already is done: ours is any address. */
+  #leaveToSibling(plan: SetPlan): void {
+    this.#plans = this.#plans.map(one => (one === plan ? { set: one.set, ring: one.ring } : one));
+    this.#looker = this.#newLooker();
+  }
+
+  /** The attachments of holders that go, each once. */
+  async #readGone(gone: readonly Holder[]): Promise<HeldAttachment[]> {
+    const once = gone.filter((holder, i) => gone.findIndex(other => sameAttachment(other, holder)) === i);
+    const found = await Promise.all(once.map(async id => ({ id, ...(await readHeld(this.#around, id)) })));
+    return found.flatMap(({ attachment, ...held }) => (attachment === undefined ? [] : [{ ...held, attachment }]));
   }
 
   /** Once an ADD; true when something was freed. */
@@ -186,29 +334,31 @@ class Attempt {
     return (await freeEarlierBoots(this.#around, this.#owner.id.node, this.#owner.cluster)) > 0;
   }
 
-  #commit(seen: Seen, choices: readonly Choice[], owned: readonly Entry[]) {
+  #commit(seen: Seen, { choices, alsoKept, gone }: Settled, owned: readonly Entry[]) {
     const { keys } = this.#around;
     const { id } = this.#owner;
     const conditions: Condition[] = [asRead(keys.attachment(id), seen.attachment), asRead(keys.fence(id), seen.fence)];
+    const addresses = choices.map(({ ip }) => ip);
+    const kept = choices.some(choice => choice.kept);
     const writes: Write[] = [
-      {
-        put: keys.attachment(id),
-        value: renderAttachment(
-          choices.map(({ ip }) => ip),
-          seen.attachment?.value,
-        ),
-      },
+      { put: keys.attachment(id), value: renderAttachment(addresses, kept, seen.attachment?.value) },
     ];
     for (const [i, { ip, current, value, movesCursor }] of choices.entries()) {
       conditions.push(asRead(keys.address(ip), current));
       writes.push({ put: keys.address(ip), value });
       if (movesCursor) writes.push({ put: this.#looker.cursorKey(this.#plans[i]!), value: formatIp(ip) });
     }
-    for (const entry of owned) {
-      if (choices.some(({ current }) => current?.key === entry.key)) continue;
-      if (!namesAttachment(parseOwner(entry.value), id)) continue;
-      conditions.push(asRead(entry.key, entry));
-      writes.push({ delete: entry.key });
+    const written = new Set(addresses.map(ip => keys.address(ip)));
+    this.#giveBack(owned, alsoKept, written, conditions, writes);
+    for (const held of gone) {
+      const after = releaseWrites(this.#around, held.id, held, this.#config);
+      conditions.push(...after.conditions);
+      writes.push(...after.writes.filter(write => !written.has('put' in write ? write.put : write.delete)));
+    }
+    if (this.#workloadKey !== undefined) {
+      const own = choices.filter(({ sticky }) => sticky).map(({ ip }) => ip);
+      conditions.push(asRead(this.#workloadKey, seen.workload));
+      writes.push({ put: this.#workloadKey, value: renderWorkload([...own, ...alsoKept]) });
     }
     const once = (key: string, entry: Entry | undefined, value: () => string) => {
       if (entry !== undefined) return;
@@ -217,8 +367,31 @@ class Attempt {
     };
     once(formatKey, seen.format, () => JSON.stringify(currentFormat));
     once(keys.network(id.network), seen.network, () => renderNetwork(this.#config, id.node, this.#around.now()));
+    const { clusterUid } = this.#request;
+    if (clusterUid !== undefined) once(clusterKey(this.#config.cluster), seen.cluster, () => renderCluster(clusterUid));
     if (this.fateUnknown) writes.push(fence(keys.fence(id), this.#around.now()));
     return { conditions, writes };
+  }
+
+  /** What we held and do not want any more: it goes, unless another holder of the workload uses it. */
+  #giveBack(
+    owned: readonly Entry[],
+    alsoKept: readonly Ip[],
+    written: Set<string>,
+    conditions: Condition[],
+    writes: Write[],
+  ): void {
+    const keys = this.#around.keys;
+    const staying = new Set(alsoKept.map(ip => keys.address(ip)));
+    for (const entry of owned) {
+      const owner = parseOwner(entry.value);
+      if (written.has(entry.key) || !this.#isOurs(owner)) continue;
+      conditions.push(asRead(entry.key, entry));
+      const isOthers = owner.kind === 'sticky' && !this.#isOfWorkload(owner);
+      const after = staying.has(entry.key) || isOthers ? afterRelease(owner, this.#owner.id, 0, 0) : undefined;
+      writes.push(after === undefined ? { delete: entry.key } : { put: entry.key, ...after });
+      written.add(entry.key);
+    }
   }
 
   #answer(seen: Seen, choices: readonly Choice[]): Allocation {

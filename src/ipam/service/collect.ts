@@ -1,6 +1,7 @@
 // CNI GC: frees what this node and machine hold of one network and the runtime no longer knows.
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import type { AccessConfig } from '../config.ts';
+import { sameAttachment } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 import { type HeldAttachment, type Owned, readAttachments, releaseRead } from './release.ts';
 
@@ -45,6 +46,8 @@ export async function collect(
 function mayFree(around: Surroundings, config: AccessConfig, held: HeldAttachment): boolean {
   if (config.store.kind === 'embedded') return true;
   const { machine } = around.machine;
-  const isOurs = ({ owner }: Owned) => owner.machine === machine && owner.cluster === config.cluster;
+  const isOurs = ({ owner }: Owned) =>
+    owner.cluster === config.cluster &&
+    owner.holders.some(holder => sameAttachment(holder, held.id) && holder.machine === machine);
   return machine !== '' && held.owned.length > 0 && held.owned.every(isOurs);
 }

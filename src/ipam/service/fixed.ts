@@ -74,13 +74,17 @@ function shape(range: Range, ip: Ip, wishes: Wishes, refuse: Refuse): Omit<Fixed
   const gateway = wishes.gateways[family] ?? range.gateway;
   const around = cidrOf(ip, prefix);
   const net = formatCidr(around);
-  const isOwnOf = ({ value }: Ip) =>
-    prefix < bits(family) - 1 && (value === around.base || (family === 4 && value === lastOf(around)));
-  if (prefix !== range.subnet.prefix && isOwnOf(ip)) refuse(`it is the network or broadcast address of ${net}`);
+  // With at most one bit for hosts there is neither a network nor a broadcast address (RFC 3021, RFC 6164).
+  const hasOwn = prefix < bits(family) - 1;
+  const isBroadcast = ({ value }: Ip) => hasOwn && family === 4 && value === lastOf(around);
+  if (prefix !== range.subnet.prefix && (isBroadcast(ip) || (hasOwn && ip.value === around.base))) {
+    refuse(`it is the network or broadcast address of ${net}`);
+  }
   if (sameIp(gateway, ip)) refuse('it is its own gateway');
-  // With its full length an address has no neighbours, and the main plugin needs a route to the gateway of its own
-  // (ptp makes one). Otherwise the kernel takes no route by way of a gateway that it has no route to.
-  if (prefix < bits(family) && !isLinkLocal(gateway) && (!cidrContains(around, gateway) || isOwnOf(gateway))) {
+  // The kernel takes a route only through a gateway that it can reach without one. A full-length address has no
+  // neighbours at all: main plugins that know such addresses (calico, ptp) make a route to the gateway first.
+  const isReachable = cidrContains(around, gateway) && !isBroadcast(gateway);
+  if (prefix < bits(family) && !isReachable && !isLinkLocal(gateway)) {
     refuse(
       `no route can go through gateway ${formatIp(gateway)}, which is no host of ${net}: kube-ipam.netmask must cover it, or kube-ipam.gateway name another`,
     );

@@ -2,7 +2,7 @@
 
 import type { Deadline } from '../../base/clock.ts';
 import { code, FailureError } from '../../base/errors.ts';
-import { type Ip, parseIp } from '../../net/ip.ts';
+import { type Ip, parseIp, sameIp } from '../../net/ip.ts';
 import type { Span } from '../../net/span.ts';
 import { type AttachmentId, formatKey, type Keys, parseKey } from '../../store/keys.ts';
 import { type Answer, type Entry, groupAnswers, type Kv, type Query, type Snapshot } from '../../store/kv.ts';
@@ -21,6 +21,10 @@ export interface Seen {
   readonly fence: Entry | undefined;
   readonly format: Entry | undefined;
   readonly network: Entry | undefined;
+  /** Which cluster the cluster's name stands for; undefined also where nobody asked. */
+  readonly cluster: Entry | undefined;
+  /** What the workload keeps; undefined also where there is none. */
+  readonly workload: Entry | undefined;
   readonly cursors: readonly (Ip | undefined)[];
 }
 
@@ -30,15 +34,23 @@ export interface SetLook {
   readonly free: readonly Ip[];
 }
 
+/** Keys that only an ADD of a known pod reads. */
+export interface PodKeys {
+  readonly cluster?: string;
+  readonly workload?: string;
+}
+
 export class Looker {
   readonly #keys: Keys;
   readonly #id: AttachmentId;
   readonly #plans: readonly SetPlan[];
+  readonly #podKeys: PodKeys;
 
-  constructor(keys: Keys, id: AttachmentId, plans: readonly SetPlan[]) {
+  constructor(keys: Keys, id: AttachmentId, plans: readonly SetPlan[], podKeys: PodKeys = {}) {
     this.#keys = keys;
     this.#id = id;
     this.#plans = plans;
+    this.#podKeys = podKeys;
   }
 
   cursorKey(plan: SetPlan): string {
@@ -48,15 +60,19 @@ export class Looker {
 
   seenQueries(): Query[] {
     const own = [this.#keys.attachment(this.#id), this.#keys.fence(this.#id), formatKey];
-    const all = [...own, this.#keys.network(this.#id.network), ...this.#plans.map(plan => this.cursorKey(plan))];
-    return all.map(key => ({ key }));
+    const { cluster, workload } = this.#podKeys;
+    const ofPod = [cluster, workload].filter(key => key !== undefined);
+    const cursors = this.#plans.map(plan => this.cursorKey(plan));
+    return [...own, this.#keys.network(this.#id.network), ...ofPod, ...cursors].map(key => ({ key }));
   }
 
   /** Understands the answers to `seenQueries`. Throws code 101 for a store that only newer programs may write. */
   seen({ revision, answers }: Snapshot, at: number): Seen {
-    const [attachment, fence, format, network, ...cursors] = answers.map(({ entries }) => entries[0]);
+    const [attachment, fence, format, network, ...rest] = answers.map(({ entries }) => entries[0]);
     refuseNewerFormat(format);
-    return { at, revision, attachment, fence, format, network, cursors: cursors.map(cursorOf) };
+    const cluster = this.#podKeys.cluster === undefined ? undefined : rest.shift();
+    const workload = this.#podKeys.workload === undefined ? undefined : rest.shift();
+    return { at, revision, attachment, fence, format, network, cluster, workload, cursors: rest.map(cursorOf) };
   }
 
   async readSeen(kv: Kv, deadline: Deadline): Promise<Seen> {
@@ -67,7 +83,7 @@ export class Looker {
   /** The spans to read of each set; none where an address was requested. */
   windows(seen: Seen, held: number): Span[][] {
     // All queries of a lost commit's `otherwise` must fit into one transaction of etcd.
-    const room = 120 - 4 - this.#plans.length - held;
+    const room = 120 - 6 - this.#plans.length - held;
     const mostSpans = Math.max(1, Math.min(16, Math.floor(room / this.#plans.length)));
     return this.#plans.map((plan, i) => (plan.requested ? [] : windowAfter(plan.ring, seen.cursors[i], mostSpans)));
   }
@@ -89,9 +105,10 @@ export class Looker {
     });
   }
 
-  /** The addresses that the attachment holds already. */
-  held(seen: Seen): Ip[] {
-    return seen.attachment === undefined ? [] : parseAttachment(seen.attachment.value);
+  /** The addresses that the attachment holds already, or that its workload keeps for it. */
+  held({ attachment, workload }: Seen): Ip[] {
+    const listed = [attachment, workload].flatMap(entry => parseAttachment(entry?.value ?? '{}'));
+    return listed.filter((ip, i) => listed.findIndex(other => sameIp(other, ip)) === i);
   }
 }
 

@@ -5,6 +5,7 @@ import { type AttachmentId, formatKey, parseKey } from '../../store/keys.ts';
 import {
   type Answer,
   afterPrefix,
+  type Commit,
   type Condition,
   type Entry,
   groupAnswers,
@@ -13,9 +14,16 @@ import {
   UnreachableError,
   type Write,
 } from '../../store/kv.ts';
-import { isPlainAttachment, namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
+import {
+  isPlainAttachment,
+  namesAttachment,
+  type OwnerRecord,
+  parseAttachment,
+  parseOwner,
+  sameAttachment,
+} from '../model.ts';
 import type { Surroundings } from '../ports.ts';
-import { renderHold } from '../records.ts';
+import { afterRelease } from '../records.ts';
 import { ipOfKey, refuseNewerFormat } from './look.ts';
 import { asRead, fence } from './writes.ts';
 
@@ -31,7 +39,7 @@ export interface Owned {
 }
 
 /** What one attachment holds. */
-interface Held {
+export interface Held {
   readonly attachment: Entry | undefined;
   readonly owned: readonly Owned[];
 }
@@ -72,7 +80,7 @@ async function releaseOnce(around: Surroundings, id: AttachmentId, options: Rele
     const outcome = await commitRelease(around, id, { attachment, owned }, { ...options, doubted });
     if (outcome !== 'lost') {
       if (doubted && outcome === 'done') doubts.clear(id);
-      return owned.flatMap(({ entry }) => ipOfKey(entry.key) ?? []);
+      return owned.flatMap(({ entry, owner }) => (owner.kind === 'sticky' ? [] : (ipOfKey(entry.key) ?? [])));
     }
     if (deadline.passed) throw new UnreachableError('others changed the same records until the time was over');
   }
@@ -98,6 +106,19 @@ function ownedBy(id: AttachmentId, answers: readonly Answer[]): Owned[] {
   return records.filter(({ owner }) => namesAttachment(owner, id));
 }
 
+/** What gives an attachment back as it was read: its key and its records go, or become what comes after it. */
+export function releaseWrites(around: Surroundings, id: AttachmentId, held: Held, options: ReleaseOptions) {
+  const { keys } = around;
+  const conditions: Condition[] = [asRead(keys.attachment(id), held.attachment)];
+  const writes: Write[] = held.attachment ? [{ delete: keys.attachment(id) }] : [];
+  for (const { entry, owner } of held.owned) {
+    conditions.push(asRead(entry.key, entry));
+    const after = afterRelease(owner, id, options.cooldown, around.now());
+    writes.push(after === undefined ? { delete: entry.key } : { put: entry.key, ...after });
+  }
+  return { conditions, writes };
+}
+
 interface CommitOptions extends ReleaseOptions {
   readonly doubted: boolean;
 }
@@ -109,41 +130,46 @@ async function commitRelease(
   held: Held,
   options: CommitOptions,
 ): Promise<'done' | 'bare' | 'lost'> {
+  const { kv, keys, deadline } = around;
+  const commit = releaseWrites(around, id, held, options);
+  if (options.doubted) commit.writes.push(fence(keys.fence(id), around.now()));
+  if (commit.writes.length === 0) return 'done';
   try {
-    return (await tryRelease(around, id, held, options)) ? 'done' : 'lost';
+    return (await kv.commit(commit, deadline)).won ? 'done' : 'lost';
   } catch (error) {
-    // etcd out of space still takes deletes: giving back must work then, with neither hold nor fence.
-    const puts = options.cooldown > 0 || options.doubted;
-    if (!(error instanceof OutOfSpaceError) || !puts) throw error;
+    if (!(error instanceof OutOfSpaceError) || !commit.writes.some(write => 'put' in write)) throw error;
     around.log.warn('released without hold or fence: the store is out of space');
-    const bare = await tryRelease(around, id, held, { ...options, cooldown: 0, doubted: false });
-    return bare ? 'bare' : 'lost';
+    return (await kv.commit(bare(commit, held), deadline)).won ? 'bare' : 'lost';
   }
 }
 
-async function tryRelease(
-  around: Surroundings,
-  id: AttachmentId,
-  held: Held,
-  options: CommitOptions,
-): Promise<boolean> {
-  const { keys, kv, deadline } = around;
-  const conditions: Condition[] = [asRead(keys.attachment(id), held.attachment)];
-  const writes: Write[] = held.attachment ? [{ delete: keys.attachment(id) }] : [];
-  for (const { entry, owner } of held.owned) {
-    conditions.push(asRead(entry.key, entry));
-    const { cooldown } = options;
-    if (cooldown === 0) writes.push({ delete: entry.key });
-    else writes.push({ put: entry.key, value: renderHold(owner, cooldown, around.now()), ttl: cooldown });
-  }
-  if (options.doubted) writes.push(fence(keys.fence(id), around.now()));
-  return writes.length === 0 || (await kv.commit({ conditions, writes }, deadline)).won;
+/**
+ * The same without puts, which etcd refuses when it is out of space: giving back must work then. A workload's address
+ * stays as it is; its next holder, or gc, sees that this one is gone.
+ */
+function bare({ conditions, writes }: { conditions: Condition[]; writes: Write[] }, held: Held): Commit {
+  const stays = new Set(held.owned.flatMap(({ entry, owner }) => (owner.kind === 'sticky' ? [entry.key] : [])));
+  const records = new Set(held.owned.map(({ entry }) => entry.key));
+  return {
+    conditions,
+    writes: writes.flatMap((write): Write[] => {
+      if ('delete' in write) return [write];
+      return records.has(write.put) && !stays.has(write.put) ? [{ delete: write.put }] : [];
+    }),
+  };
 }
 
 /** An attachment and the records of its addresses that name it. */
 export interface HeldAttachment extends Held {
   readonly id: AttachmentId;
   readonly attachment: Entry;
+}
+
+/** One attachment with the records that name it, whoever else its addresses may belong to. */
+export async function readHeld(around: Surroundings, id: AttachmentId): Promise<Held> {
+  const { kv, keys, deadline } = around;
+  const attachment = (await kv.read([{ key: keys.attachment(id) }], deadline)).answers[0]!.entries[0];
+  return { attachment, owned: await readOwned(around, id, parseAttachment(attachment?.value ?? '{}')) };
 }
 
 /** All attachments of a node, or of a network on it, with their records. Throws code 101 as DEL does. */
@@ -183,9 +209,13 @@ export async function readEarlierBoots(around: Surroundings, node: string, clust
   const { machine, boot } = around.machine;
   if (machine === '' || boot === '') return [];
   const all = await readAttachments(around, around.keys.attachments(node));
-  const isEarlier = ({ owner }: Owned) =>
-    owner.machine === machine && owner.cluster === cluster && ![boot, ''].includes(owner.boot);
-  return all.filter(({ owned }) => owned.length > 0 && owned.every(isEarlier));
+  return all.filter(({ id, owned }) => {
+    const isEarlier = ({ owner }: Owned) => {
+      const holder = owner.holders.find(one => sameAttachment(one, id));
+      return owner.cluster === cluster && holder?.machine === machine && ![boot, ''].includes(holder.boot);
+    };
+    return owned.length > 0 && owned.every(isEarlier);
+  });
 }
 
 /** Frees what earlier boots left. The number of addresses freed. */
