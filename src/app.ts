@@ -2,10 +2,11 @@
 import type { CliIo } from './cli/program.ts';
 import type { PluginIo } from './cni/plugin.ts';
 
-/** The plugin face once more; here etcd can also be reached by gRPC. */
+/** The plugin face once more; here etcd can also be reached by gRPC, and YAML be read. */
 export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
-  const [{ runPlugin }, { openGrpc }] = await Promise.all([import('./cni/plugin.ts'), import('./store/etcd/grpc.ts')]);
-  return runPlugin({ ...io, openGrpc });
+  const [{ runPlugin }, { parseYaml }] = await Promise.all([import('./cni/plugin.ts'), import('./kube/yaml.ts')]);
+  const loadGrpc = async () => (await import('./store/etcd/grpc.ts')).openGrpc;
+  return runPlugin({ ...io, parts: { loadGrpc, parseYaml } });
 }
 
 /** The command line: `argv` is what follows the program's name. Returns the exit code. */

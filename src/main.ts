@@ -43,7 +43,7 @@ async function plugin(): Promise<number> {
   const outcome = await (await loadPlugin()).runPlugin(io);
   if (outcome !== 'asset') return outcome;
   const again = await (await loadApp()).runPlugin(io);
-  if (again === 'asset') throw new Error('the plugin asked for gRPC where it has it');
+  if (again === 'asset') throw new Error('the plugin asked for parts where it has them');
   return again;
 }
 

@@ -4,10 +4,17 @@ import { code, FailureError } from '../base/errors.ts';
 import type { Labels } from '../base/selector.ts';
 import type { Pod } from '../ipam/model.ts';
 import type { Api } from '../ipam/ports.ts';
-import type { Reader } from '../kube/light.ts';
+import type { ParseYaml } from '../kube/config.ts';
+import { openReader, type Reader } from '../kube/light.ts';
 import type { Found, KubeObject, Pod as KubePod, Node } from '../kube/objects.ts';
+import { namespaces, nodes, pathOf, pods } from '../kube/resources.ts';
 
-export class PluginApi implements Api {
+/** `parseYaml`: for a kubeconfig that is no JSON; without it such a one is NeedsAssetError. */
+export function openApi(kubeConfig: string, parseYaml?: ParseYaml): Api {
+  return new PluginApi(openReader(kubeConfig, parseYaml));
+}
+
+class PluginApi implements Api {
   readonly #reader: Reader;
 
   constructor(reader: Reader) {
@@ -19,12 +26,11 @@ export class PluginApi implements Api {
   }
 
   async pod(namespace: string, name: string, deadline: Deadline): Promise<KubePod | undefined> {
-    const path = `/api/v1/namespaces/${encodeURIComponent(namespace)}/pods/${encodeURIComponent(name)}`;
-    return (await this.#reader.get<KubePod>(path, deadline))?.object;
+    return (await this.#reader.get<KubePod>(pathOf(pods, { namespace, name }), deadline))?.object;
   }
 
   node(name: string, deadline: Deadline): Promise<Found<Node> | undefined> {
-    return this.#reader.get<Node>(`/api/v1/nodes/${encodeURIComponent(name)}`, deadline);
+    return this.#reader.get<Node>(pathOf(nodes, { name }), deadline);
   }
 
   async nodeLabels(name: string, deadline: Deadline): Promise<Labels | undefined> {
@@ -45,7 +51,7 @@ export class PluginApi implements Api {
   }
 
   #namespace(name: string, deadline: Deadline): Promise<Found<KubeObject> | undefined> {
-    return this.#reader.get<KubeObject>(`/api/v1/namespaces/${encodeURIComponent(name)}`, deadline);
+    return this.#reader.get<KubeObject>(pathOf(namespaces, { name }), deadline);
   }
 }
 

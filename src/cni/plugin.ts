@@ -3,10 +3,11 @@ import { accessSync, constants, mkdirSync } from 'node:fs';
 import { type Deadline, deadlineSinceStart } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
-import { type NetworkConfig, readAccessConfig, readNetworkConfig } from '../ipam/config.ts';
+import { type AccessConfig, type NetworkConfig, readAccessConfig, readNetworkConfig } from '../ipam/config.ts';
 import { describeAddresses } from '../ipam/describe.ts';
 import type { Pod } from '../ipam/model.ts';
 import { nodeOf, openSurroundings } from '../ipam/open.ts';
+import type { Surroundings } from '../ipam/ports.ts';
 import { allocate } from '../ipam/service/allocate.ts';
 import { collect } from '../ipam/service/collect.ts';
 import { ready } from '../ipam/service/ready.ts';
@@ -38,16 +39,27 @@ export interface PluginIo {
   readStdin(): Buffer;
   /** Writes all of it. */
   writeStdout(text: string): void;
-  /** Given where etcd3 is at hand; without it etcd's JSON gateway is used. */
-  readonly openGrpc?: OpenGrpc;
+  /** Given where all of the program is at hand. */
+  readonly parts?: Parts;
 }
+
+/** What is too slow to load for most pods. */
+export interface Parts {
+  /** For an etcd whose JSON gateway is off. */
+  readonly loadGrpc: () => Promise<OpenGrpc>;
+  /** For a kubeconfig that is not JSON. */
+  readonly parseYaml: (text: string) => unknown;
+}
+
+/** Opens what a command works with; a kubeconfig is given where a pod has to be looked up. */
+type Open = (access: AccessConfig, deadline: Deadline, kubeConfig?: string) => Promise<Surroundings>;
 
 /** Longest time a STATUS may take, in milliseconds: runtimes ask every few seconds. */
 const statusTimeout = 3000;
 
 /**
- * Runs one command. Returns the exit code, or 'asset' when etcd's gateway is off and the same command must be run where
- * gRPC is at hand: nothing was written to stdout then.
+ * Runs one command. Returns the exit code, or 'asset' when the same command must be run where all parts are at hand:
+ * nothing was written to stdout then.
  */
 export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
   let version: Version = newestVersion;
@@ -60,14 +72,40 @@ export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
     }
     const conf = parseConf(bytes);
     version = spokenVersion(conf) ?? newestVersion;
-    const answer = await commandsOf[env.command](env, checkConf(conf, env.command), io.openGrpc);
+    const answer = await run(env, checkConf(conf, env.command), io.parts);
     if (answer !== undefined) io.writeStdout(answer);
     return 0;
   } catch (error) {
-    if (error instanceof Error && error.name === 'GatewayOffError' && io.openGrpc === undefined) return 'asset';
+    if (io.parts === undefined && wantsParts(error)) return 'asset';
     io.writeStdout(renderError(version, asFailure(error)));
     return 1;
   }
+}
+
+/** Whether another part of the program can do what this one cannot. */
+function wantsParts(error: unknown): boolean {
+  return error instanceof Error && ['GatewayOffError', 'NeedsAssetError'].includes(error.name);
+}
+
+/** etcd is spoken to over gRPC only where its gateway is off: most often the gateway is the quicker way. */
+async function run(env: CniEnv, netConf: NetConf, parts: Parts | undefined): Promise<string | undefined> {
+  const command = commandsOf[env.command as keyof typeof commandsOf];
+  try {
+    return await command(env, netConf, opener(parts));
+  } catch (error) {
+    if (parts === undefined || !wantsParts(error)) throw error;
+    return command(env, netConf, opener(parts, await parts.loadGrpc()));
+  }
+}
+
+function opener(parts: Parts | undefined, openGrpc?: OpenGrpc): Open {
+  return async (access, deadline, kubeConfig) => {
+    const around = await openSurroundings(access, deadline, openGrpc);
+    if (kubeConfig === undefined) return around;
+    // Lazily: most networks have no kubeconfig.
+    const { openApi } = await import('./api.ts');
+    return { ...around, api: openApi(kubeConfig, parts?.parseYaml) };
+  };
 }
 
 function readConf(io: PluginIo): Buffer {
@@ -90,7 +128,7 @@ function versionAnswer(bytes: Buffer): string {
   return JSON.stringify({ cniVersion: version, supportedVersions: versions });
 }
 
-type Run = (env: CniEnv, netConf: NetConf, openGrpc: OpenGrpc | undefined) => Promise<string | undefined>;
+type Run = (env: CniEnv, netConf: NetConf, open: Open) => Promise<string | undefined>;
 
 const commandsOf: Readonly<Record<'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS', Run>> = {
   ADD: add,
@@ -106,13 +144,13 @@ function attachmentLog(log: Log, id: AttachmentId, pod?: Pod): Log {
   return log.with({ network, containerID, ifname, ...(pod && { pod: `${pod.namespace}/${pod.name}` }) });
 }
 
-async function add(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<string> {
+async function add(env: CniEnv, { version, conf }: NetConf, open: Open): Promise<string> {
   const args = readArgs(env.args);
   const config = readNetworkConfig(conf, version);
   refuseUnsupported(config);
   const requested = requestedAddresses(config, args);
   const dns = config.resolvConf === undefined ? {} : readDns(config.resolvConf);
-  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  const around = await open(config, deadlineSinceStart(config.timeout), kubeConfigFor(config, args));
   const id = attachmentId(env, nodeOf(config), config.network);
   const { machine, boot } = around.machine;
   const netns = env.netns.length <= 255 ? env.netns : '';
@@ -123,6 +161,11 @@ async function add(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc |
     const text = renderResult(version, { addresses, routes: config.routes, dns });
     return [text, { address: describeAddresses(addresses.map(({ ip }) => ip)), tries }];
   });
+}
+
+/** A container of podman has a name without a namespace: it is no pod of a cluster. */
+function kubeConfigFor({ kubeConfig }: NetworkConfig, { pod }: CniArgs): string | undefined {
+  return pod === undefined || pod.namespace === '' ? undefined : kubeConfig;
 }
 
 /** To ignore a key of a later release would hand out an address that was not meant. */
@@ -160,16 +203,16 @@ async function logged<T>(
     log.info(event, { ...fields, ms: ms() });
     return result;
   } catch (error) {
-    if (error instanceof Error && error.name === 'GatewayOffError') throw error;
+    if (wantsParts(error)) throw error;
     const failure = asFailure(error);
     log.error(event, { code: failure.code, message: failure.message, ms: ms() });
     throw error;
   }
 }
 
-async function del(env: CniEnv, { conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+async function del(env: CniEnv, { conf }: NetConf, open: Open): Promise<undefined> {
   const config = readAccessConfig(conf);
-  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  const around = await open(config, deadlineSinceStart(config.timeout));
   const id = attachmentId(env, nodeOf(config), config.network);
   const log = attachmentLog(around.log, id);
   await logged(log, 'del', async () => {
@@ -178,44 +221,44 @@ async function del(env: CniEnv, { conf }: NetConf, openGrpc: OpenGrpc | undefine
   });
 }
 
-async function check(env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+async function check(env: CniEnv, { version, conf }: NetConf, open: Open): Promise<undefined> {
   const config = readNetworkConfig(conf, version);
-  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  const around = await open(config, deadlineSinceStart(config.timeout));
   await verify(around, config, attachmentId(env, nodeOf(config), config.network), previousAddresses(conf));
 }
 
-async function gc(_env: CniEnv, { conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+async function gc(_env: CniEnv, { conf }: NetConf, open: Open): Promise<undefined> {
   const valid = validAttachments(conf);
   const config = readAccessConfig(conf);
-  const around = await openSurroundings(config, deadlineSinceStart(config.timeout), openGrpc);
+  const around = await open(config, deadlineSinceStart(config.timeout));
   await logged(around.log.with({ network: config.network }), 'gc', async () => {
     return [undefined, { freed: await collect(around, config, nodeOf(config), valid) }];
   });
 }
 
-async function status(_env: CniEnv, { version, conf }: NetConf, openGrpc: OpenGrpc | undefined): Promise<undefined> {
+async function status(_env: CniEnv, { version, conf }: NetConf, open: Open): Promise<undefined> {
   const config = readNetworkConfig(conf, version);
   const deadline = deadlineSinceStart(Math.min(config.timeout, statusTimeout));
   try {
     refuseUnsupported(config);
     checkFiles(config);
-    if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, openGrpc);
+    if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, open);
   } catch (error) {
-    if (error instanceof Error && error.name === 'GatewayOffError' && openGrpc === undefined) throw error;
+    if (wantsParts(error)) throw error;
     const { message } = asFailure(error);
     throw new FailureError(code.unavailable, message, { cause: error });
   }
 }
 
-async function statusOfStore(config: NetworkConfig, deadline: Deadline, openGrpc: OpenGrpc | undefined): Promise<void> {
-  const around = await openSurroundings(config, deadline, openGrpc);
+async function statusOfStore(config: NetworkConfig, deadline: Deadline, open: Open): Promise<void> {
+  const around = await open(config, deadline);
   if (config.status === 'full') await ready(around, config, nodeOf(config));
 }
 
 /** What another node would not have too: files that root must be able to read, the folder it must be able to write. */
-function checkFiles({ store, resolvConf }: NetworkConfig): void {
+function checkFiles({ store, resolvConf, kubeConfig }: NetworkConfig): void {
   const files = store.kind === 'etcd' ? [store.certFile, store.keyFile, store.caFile, store.passwordFile] : [];
-  for (const file of [...files, resolvConf]) {
+  for (const file of [...files, resolvConf, kubeConfig]) {
     if (file === undefined) continue;
     try {
       accessSync(file, constants.R_OK);

@@ -145,11 +145,11 @@ describe('what a pod waits for', () => {
     expect(inputs.filter(path => !/^src\/(main\.ts$|main\/|base\/)/.test(path))).toEqual([]);
   });
 
-  it('the plugin evaluates base, net, store with the gateway, ipc, ipam and cni, and no package but ip-address', async () => {
+  it('the plugin evaluates base, net, store with the gateway, ipc, ipam, cni and one GET, and no package but ip-address', async () => {
     const { metafile } = await bundlePlugin(identity);
     const inputs = Object.keys(metafile.inputs);
     const rooms =
-      /^src\/(base|net|ipc|ipam|cni)\/|^src\/store\/(keys|kv|open|target)\.ts$|^src\/store\/(embedded|etcd)\//;
+      /^src\/(base|net|ipc|ipam|cni)\/|^src\/store\/(keys|kv|open|target)\.ts$|^src\/store\/(embedded|etcd)\/|^src\/kube\/(light|config|failure|resources)\.ts$/;
     expect(inputs.filter(path => !rooms.test(path) && !path.startsWith('node_modules/ip-address/'))).toEqual([]);
     // gRPC takes five times as long to load as the whole command.
     expect(
