@@ -22,6 +22,13 @@ describe('Section', () => {
     expect(problems.lines).toEqual([]);
   });
 
+  it('unknown keys are told where only known ones may be', () => {
+    const { section, problems } = sectionFor({ a: 1, b: null, c: { d: 1 }, e: 'x' });
+    expect(section.keys()).toEqual(['a', 'c', 'e']);
+    section.knowsOnly(['a', 'c']);
+    expect(problems.lines).toEqual(['ipam.e "x": is unknown here: the keys are a, c']);
+  });
+
   it('what an object inherits is not configured', () => {
     const { section } = sectionFor(JSON.parse('{"__proto__": {"subnet": "10.0.0.0/8"}}'));
     expect(section.has('subnet')).toBe(false);

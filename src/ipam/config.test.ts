@@ -39,7 +39,9 @@ describe('defaults', () => {
       routes: [],
       status: 'full',
       requested: [],
-      podKeys: [],
+      kubeConfig: undefined,
+      sticky: { statefulSets: false, vms: false },
+      fixedHold: 3600,
       unsupportedKeys: [],
     });
   });
@@ -70,6 +72,9 @@ const good: Readonly<Record<string, readonly unknown[]>> = {
   nodeName: ['node-1', 'node.example.org'],
   cluster: ['blue'],
   cooldown: [0, 60, '1m', '24h'],
+  fixedHold: [0, 60, '1m', '24h'],
+  kubeConfig: ['/etc/kubernetes/admin.conf', ''],
+  sticky: [false],
   status: ['full', 'local'],
   logFile: ['/x.log'],
   logLevel: ['debug', 'info', 'warn', 'error', 'off'],
@@ -98,6 +103,12 @@ const bad: Readonly<Record<string, readonly unknown[]>> = {
   nodeName: ['a/b', '', 5, 'a\n'],
   cluster: ['a/b', 5],
   cooldown: [-1, 'long', {}, 1e300, '9000h'],
+  fixedHold: [-1, 'long', {}, 1e300, '9000h', true],
+  kubeConfig: ['k', './k', 5, true, {}, '/a\0b'],
+  sticky: [true, 'vm', 'statefulset', 'both', '', 5, {}],
+  namespaces: [{}, false, 'x', []],
+  nodes: [{}, { matchLabels: { a: 'b' } }],
+  pods: [{ matchLabels: 5 }],
   status: ['none', '', 5, true],
   logFile: ['log', 5, '/dev/stdout', '/proc/self/fd/1', '//dev/fd/1'],
   logLevel: ['trace', 5],
@@ -236,6 +247,13 @@ describe('sets', () => {
     expect(read({ ranges: [[{ ...base, name: 'web' }]] }).sets[0]![0]).toMatchObject({ name: 'web' });
   });
 
+  it('a name is one that an annotation can list', () => {
+    expect(read({ ranges: [[{ ...base, name: '' }]] }).sets[0]![0]).not.toHaveProperty('name');
+    for (const name of ['a b', 'a,b', 'a=b', '.a', 5]) {
+      expect(refused({ ranges: [[{ ...base, name }]] })).toContain('ipam.ranges[0][0].name');
+    }
+  });
+
   it('a fixed span is part of its range', () => {
     const { fixed } = read({ ...base, fixedStart: '10.1.0.10', fixedEnd: '10.1.0.19' }).sets[0]![0]!;
     expect(formatSpan(fixed!)).toBe('10.1.0.10-10.1.0.19');
@@ -349,19 +367,84 @@ describe('requested addresses', () => {
   });
 });
 
-describe('keys of later versions', () => {
-  it.each([
-    [{ kubeConfig: '/k' }, ['ipam.kubeConfig']],
-    [{ sticky: 'vm' }, ['ipam.sticky']],
-    [{ sticky: false, kubeConfig: '' }, []],
-    [{ etcdConfig: { etcdURL: 'a', kubeConfig: '/k' } }, ['ipam.etcdConfig.kubeConfig']],
-  ])('%j', (ipam, podKeys) => expect(read({ ...base, ...ipam }).podKeys).toEqual(podKeys));
+describe('keys that need the Kubernetes API', () => {
+  const kubeConfig = '/k';
 
-  it('a range that only some pods may use is not given to all', () => {
-    const ranges = [[{ subnet: '10.2.0.0/24', namespaces: { matchLabels: { a: 'b' } } }]];
-    expect(read({ ranges, nodeCIDR: true }).unsupportedKeys).toEqual(['ipam.nodeCIDR', 'ipam.ranges[0][0].namespaces']);
-    const runtimeConfig = { ipRanges: ranges };
-    expect(read({}, { runtimeConfig }).unsupportedKeys).toEqual(['runtimeConfig.ipRanges[0][0].namespaces']);
+  it('kubeConfig stands in ipam, or where the first releases had it', () => {
+    const of = (ipam: Json) => read({ ...base, ...ipam }).kubeConfig;
+    const etcd = (old: unknown) => ({ etcdConfig: { etcdURL: 'a', kubeConfig: old } });
+    expect(of({ kubeConfig })).toBe('/k');
+    expect(of(etcd('/old'))).toBe('/old');
+    expect(of({ kubeConfig, ...etcd('/old') })).toBe('/k');
+    expect(of({ kubeConfig: '', ...etcd('/old') })).toBe('/old');
+    expect(of({ kubeConfig: '', ...etcd('') })).toBeUndefined();
+    expect(refused({ ...base, ...etcd('old') })).toContain(
+      'ipam.etcdConfig.kubeConfig "old": must be an absolute path',
+    );
+  });
+
+  it.each([
+    [false, { statefulSets: false, vms: false }],
+    ['statefulset', { statefulSets: true, vms: false }],
+    ['vm', { statefulSets: false, vms: true }],
+    [true, { statefulSets: true, vms: true }],
+  ])('sticky %j', (sticky, expected) => expect(read({ ...base, kubeConfig, sticky }).sticky).toEqual(expected));
+
+  it.each(['StatefulSet', 'both', '', 0, []])('sticky %j is refused', sticky => {
+    expect(refused({ ...base, kubeConfig, sticky })).toContain('must be false, "statefulset", "vm" or true');
+  });
+
+  it('selectors belong to a range, wherever it is written', () => {
+    const pods = { matchLabels: { app: 'db' } };
+    const nodes = { matchExpressions: [{ key: 'zone', operator: 'Exists' }] };
+    const runtimeConfig = { ipRanges: [[{ subnet: '10.3.0.0/24', pods }]] };
+    const ipam = {
+      ...base,
+      nodes,
+      namespaces: {},
+      ranges: [[{ subnet: '10.2.0.0/24' }, { subnet: '10.4.0.0/24', pods }]],
+    };
+    const { sets } = read({ kubeConfig, ...ipam }, { runtimeConfig });
+    const db = { pods: [{ key: 'app', operator: 'In', values: ['db'] }] };
+    const zone = { nodes: [{ key: 'zone', operator: 'Exists', values: [] }], namespaces: [] };
+    expect(sets.map(set => set.map(({ accepts }) => accepts))).toEqual([[db], [zone], [undefined, db]]);
+  });
+
+  it('a selector without a range beside it selects nothing, and is refused', () => {
+    const ranges = [[{ subnet: '10.2.0.0/24' }]];
+    expect(refused({ kubeConfig, ranges, pods: { matchLabels: { app: 'db' } } })).toContain('ipam.subnet: is missing');
+  });
+
+  it('what is wrong in a selector is told with its place', () => {
+    const pods = { matchLabels: { a: 'b c' }, matchExpressions: [{ key: 'a', operator: 'Is' }] };
+    const message = refused({ kubeConfig, ranges: [[{ ...base, pods }]] });
+    expect(message).toContain('ipam.ranges[0][0].pods.matchLabels.a "b c"');
+    expect(message).toContain('ipam.ranges[0][0].pods.matchExpressions[0].operator "Is": must be one of In, NotIn');
+  });
+
+  it('without kubeConfig they are refused, each by its name: code 7', () => {
+    const selector = { matchLabels: { a: 'b' } };
+    const message = refused(
+      { ...base, sticky: true, nodes: selector, ranges: [[{ subnet: '10.2.0.0/24', namespaces: selector }]] },
+      { runtimeConfig: { ipRanges: [[{ subnet: '10.3.0.0/24', pods: selector }]] } },
+    );
+    for (const key of [
+      'ipam.sticky true',
+      'ipam.nodes',
+      'ipam.ranges[0][0].namespaces',
+      'runtimeConfig.ipRanges[0][0].pods',
+    ]) {
+      expect(message).toContain(key);
+    }
+    expect(message.match(/needs kubeConfig/g)).toHaveLength(4);
+  });
+});
+
+describe('keys of later versions', () => {
+  it('are named, for an ADD to be refused', () => {
+    const ranges = [[{ subnet: '10.2.0.0/24', policy: {} }]];
+    expect(read({ ranges, nodeCIDR: true }).unsupportedKeys).toEqual(['ipam.nodeCIDR', 'ipam.ranges[0][0].policy']);
+    expect(read({ ...base, nodeCIDR: false }).unsupportedKeys).toEqual([]);
   });
 });
 
@@ -371,6 +454,7 @@ describe('6.6 DEL needs name, store access, addressSpace and nodeName only', () 
   const tolerated = [
     ...['timeout', 'cooldown', 'status', 'logFile', 'logLevel', 'logMaxSize', 'resolvConf', 'exclude', 'cluster'],
     ...['rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 'routes', 'subnet', 'ranges'],
+    ...['kubeConfig', 'sticky', 'fixedHold', 'namespaces', 'nodes', 'pods'],
   ];
   it.each(tolerated.flatMap(key => bad[key]!.map(value => [key, value] as const)))(
     '%s %j does not stop it',

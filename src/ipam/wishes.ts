@@ -188,9 +188,6 @@ function asNetmask(text: string, families: ReadonlySet<Family>): Netmask | undef
     return prefix <= bits(family) ? { family, prefix } : undefined;
   }
   const mask = text.includes(':') ? undefined : parseIp(text);
-  if (mask === undefined || mask.value === 0n) return undefined;
-  const zeros = 0xffffffffn - mask.value;
-  // A run of ones at the end, and nothing else, is one less than a power of two.
-  if ((zeros & (zeros + 1n)) !== 0n) return undefined;
-  return { family: 4, prefix: bits(4) - zeros.toString(2).replace(/^0$/, '').length };
+  const ones = /^(1+)0*$/.exec(mask?.value.toString(2).padStart(bits(4), '0') ?? '')?.[1];
+  return ones === undefined ? undefined : { family: 4, prefix: ones.length };
 }

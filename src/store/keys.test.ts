@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { FailureError } from '../base/errors.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
-import { type AttachmentId, formatKey, Keys, parseKey } from './keys.ts';
+import { type AttachmentId, clusterKey, formatKey, Keys, parseKey } from './keys.ts';
 import { afterPrefix } from './kv.ts';
 
 const keys = new Keys('default');
@@ -33,6 +33,23 @@ describe('every key is read back as what it was made of', () => {
     );
   });
 
+  it('workloads', () => {
+    const workload = fc.record({ namespace: name, kind: fc.constantFrom('StatefulSet', 'VirtualMachine'), name });
+    fc.assert(
+      fc.property(name, name, workload, ifname, (cluster, network, one, interfaceName) => {
+        const key = keys.workload(cluster, network, one, interfaceName);
+        const parsed = { type: 'workload', space: 'default', cluster, network, workload: one, ifname: interfaceName };
+        expect(parseKey(key)).toEqual(parsed);
+        for (const prefix of [keys.workloads(), keys.workloads(cluster), keys.workloads(cluster, network)]) {
+          expect(key.startsWith(prefix)).toBe(true);
+        }
+      }),
+    );
+    expect(keys.workload('blue', 'net', { namespace: 'ns', kind: 'StatefulSet', name: 'web-0' }, 'eth0')).toBe(
+      '/kube-ipam/v1/default/workloads/blue/net/ns/StatefulSet/web-0/eth0',
+    );
+  });
+
   it('cursors, networks, format, clusters', () => {
     const [first, last] = [parseIp('10.1.0.2')!, parseIp('10.1.0.9')!];
     const cursor = keys.cursor('net', first, last);
@@ -45,7 +62,8 @@ describe('every key is read back as what it was made of', () => {
     });
     expect(parseKey(keys.network('net'))).toEqual({ type: 'network', space: 'default', network: 'net' });
     expect(parseKey(formatKey)).toEqual({ type: 'format' });
-    expect(parseKey('/kube-ipam/v1/clusters/blue')).toEqual({ type: 'cluster', name: 'blue' });
+    expect(clusterKey('blue')).toBe('/kube-ipam/v1/clusters/blue');
+    expect(parseKey(clusterKey('blue'))).toEqual({ type: 'cluster', name: 'blue' });
   });
 
   it('5.14 two attachments have one key only if they are the same, however alike their names', () => {
@@ -112,11 +130,25 @@ describe('refused', () => {
   });
 
   it.each([
+    ['a/b', 'w', { namespace: 'ns', kind: 'StatefulSet', name: 'web-0' }, 'eth0'],
+    ['c', '', { namespace: 'ns', kind: 'StatefulSet', name: 'web-0' }, 'eth0'],
+    ['c', 'w', { namespace: '', kind: 'StatefulSet', name: 'web-0' }, 'eth0'],
+    ['c', 'w', { namespace: 'ns', kind: 'StatefulSet', name: '../0' }, 'eth0'],
+    ['c', 'w', { namespace: 'ns', kind: 'StatefulSet', name: 'web-0' }, 'a/b'],
+  ] as const)('workload in cluster %j, network %j: %j, interface %j', (cluster, network, workload, interfaceName) => {
+    expect(() => keys.workload(cluster, network, workload, interfaceName)).toThrow(FailureError);
+  });
+
+  it('cluster a/b', () => expect(() => clusterKey('a/b')).toThrow(FailureError));
+
+  it.each([
     '/kube-ipam/v2/default/networks/a',
     '/kube-ipam/v1/default',
     '/kube-ipam/v1/default/addresses/4/10.0.0.1',
     '/kube-ipam/v1/default/addresses/5/010.000.000.001',
     '/kube-ipam/v1/default/attachments/n/w/c',
+    '/kube-ipam/v1/default/workloads/c/w/ns/StatefulSet/web-0',
+    '/kube-ipam/v1/default/workloads/c/w/ns/StatefulSet/web-0/eth0/x',
     '/kube-ipam/v1/default/something/else',
     '/kiwi/publicips/10.0.0.1',
     '',
