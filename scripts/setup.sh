@@ -37,6 +37,7 @@ test_needs=(
   'unshare util-linux'
   'openssl openssl'
   'mount mount'
+  'setpriv util-linux'
   "$foreign_strip"
 )
 case "$purpose" in
@@ -131,6 +132,9 @@ node_modules/.bin/node --version >/dev/null 2>&1 || {
 }
 still=$(missing_packages)
 [ -z "$still" ] || die "installed, and yet missing: $(printf '%s ' $still)"
+
+# A real Kubernetes is no package of Debian: it is built once, and kept.
+[ "$purpose" != test ] || scripts/tools.sh kubernetes helm cni-plugins
 
 # Every installed Debian has a machine-id; a bare root folder has none, and what tells machines apart could not be tested.
 if [ "$purpose" = test ] && [ -w /etc ] && ! grep -qsE '^[0-9a-f]{32}$' /etc/machine-id; then

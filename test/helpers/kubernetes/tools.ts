@@ -1,18 +1,17 @@
 // Where the executables of Kubernetes, its etcd and what tests use beside them lie: KUBEBUILDER_ASSETS, else the tools cache.
-import { accessSync, constants } from 'node:fs';
+import { accessSync, constants, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { type Engine, engines, identify } from '../etcd.ts';
-
-/** What scripts/tools.sh builds; the folder in the cache has the version in its name. */
-export const versions = { kubernetes: '1.36.3', helm: '3.22.0', 'cni-plugins': '1.9.1' } as const;
+import { project } from '../project.ts';
 
 const cache = join(process.env.XDG_CACHE_HOME || join(homedir(), '.cache'), 'kube-ipam/tools');
 const assets = process.env.KUBEBUILDER_ASSETS;
 
-/** A folder of the tools cache. */
-export function toolFolder(tool: keyof typeof versions): string {
-  return join(cache, `${tool}-${versions[tool]}`);
+/** Where scripts/tools.sh puts the programs of a tool; its version is in the name of the folder that pins it. */
+export function toolFolder(tool: 'kubernetes' | 'helm' | 'cni-plugins'): string {
+  const pinned = readdirSync(join(project, 'scripts/tools')).find(name => name.startsWith(`${tool}-`));
+  return join(cache, pinned ?? tool);
 }
 
 /** The path of a program of Kubernetes; undefined when it is neither among the assets nor in the cache. */
