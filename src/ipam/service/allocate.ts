@@ -250,7 +250,10 @@ class Attempt {
     const ip = ipOfKey(entry.key)!;
     const common = { ip, current: entry, movesCursor: false };
     if (!this.#isOfWorkload(owner)) {
-      return { ...common, value: renewOwner(owner, this.#owner), sticky: false, kept: owner.hold !== undefined };
+      // One of a workload that does not keep it any more stays as it is: gc knows when the workload is gone.
+      const isSticky = owner.kind === 'sticky';
+      const value = isSticky ? entry.value : renewOwner(owner, this.#owner);
+      return { ...common, value, sticky: false, kept: isSticky || owner.hold !== undefined };
     }
     const { stay } = await this.#succeed(entry, owner, gone);
     const holders = [...stay, holderOf(this.#owner)];

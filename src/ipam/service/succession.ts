@@ -65,6 +65,9 @@ export async function succeed(
 ): Promise<{ readonly stay: readonly Holder[]; readonly gone: readonly Holder[] }> {
   const stay: Holder[] = [];
   const gone: Holder[] = [];
+  // A pod that has it already asks again, or from a new sandbox: whoever was let in beside it stays.
+  const uid = heir.owner.pod?.uid;
+  const isHolder = record.holders.some(({ pod }) => pod?.uid !== undefined && pod.uid === uid);
   for (const holder of record.holders) {
     if (sameAttachment(holder, heir.owner.id)) continue;
     const fate =
@@ -72,7 +75,7 @@ export async function succeed(
         ? { alive: true, hint: ': there is no API to ask whether it lives' }
         : await fateOf(around, around.api, heir, holder);
     if (!fate.alive) gone.push(holder);
-    else if (mayShare && stay.length === 0) stay.push(holder);
+    else if ((mayShare || isHolder) && stay.length === 0) stay.push(holder);
     else {
       const whose = `; it is kept for ${workload.kind} ${workload.namespace}/${workload.name}`;
       throw new HeldError(heir.owner.id.network, ip, { ...record, ...holder }, `${whose}${fate.hint}`);
