@@ -38,6 +38,7 @@ test_needs=(
   'openssl openssl'
   'mount mount'
   'setpriv util-linux'
+  'qemu-aarch64 qemu-user'
   "$foreign_strip"
 )
 case "$purpose" in

@@ -2,16 +2,14 @@
 import { createHash } from 'node:crypto';
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { debianTriplet, fetchPackages, unpackPackage } from './debian.ts';
 import type { Arch } from './identity.ts';
 import { run } from './run.ts';
 
 export const nativeArch = process.arch as Arch;
 
-const debianTriplet = { x64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu' } as const;
-const debianArch = { x64: 'amd64', arm64: 'arm64' } as const;
-
 /** Things that took long to get and never change: the foreign Node, stripped Nodes, foreign libraries. */
-function cacheFolder(project: string): string {
+export function cacheFolder(project: string): string {
   const folder = join(project, 'node_modules/.cache/kube-ipam');
   mkdirSync(folder, { recursive: true });
   return folder;
@@ -86,29 +84,13 @@ export function libatomic(project: string, arch: Arch): string {
   return join(kept, `usr/lib/${debianTriplet[arch]}/libatomic.so.1`);
 }
 
-/** From Debian's own package, with apt's state kept apart so that this host does not turn into a multi-architecture one. */
 function downloadLibatomic(arch: Arch, kept: string): void {
   process.stdout.write(`bundle: fetching Debian's libatomic1 for ${arch}\n`);
   const folder = mkdtempSync(`${kept}.`);
   try {
-    for (const part of ['lists/partial', 'cache/archives/partial', 'out', 'root'])
-      mkdirSync(join(folder, part), { recursive: true });
-    const apart = [
-      `APT::Architecture=${debianArch[arch]}`,
-      `APT::Architectures::=${debianArch[arch]}`,
-      `Dir::State::lists=${folder}/lists`,
-      `Dir::Cache=${folder}/cache`,
-      'Dir::State::status=/dev/null',
-      // apt drops to its own user, who may not read a folder of the project.
-      'APT::Sandbox::User=root',
-    ].flatMap(setting => ['-o', setting]);
-    const hint = 'a foreign libatomic is taken from Debian by apt-get';
-    run('apt-get', ['-qq', ...apart, 'update'], { hint });
-    run('apt-get', ['-qq', ...apart, 'download', 'libatomic1'], { cwd: join(folder, 'out'), hint });
-    const [deb] = run('find', [join(folder, 'out'), '-name', '*.deb'])
-      .trim()
-      .split('\n');
-    run('dpkg-deb', ['-x', deb!, join(folder, 'root')]);
+    const found = fetchPackages(arch, ['libatomic1'], folder).find(({ name }) => name === 'libatomic1');
+    if (found === undefined) throw new Error(`Debian has no libatomic1 for ${arch}`);
+    unpackPackage(found, join(folder, 'root'));
     renameSync(join(folder, 'root'), kept);
   } finally {
     rmSync(folder, { recursive: true, force: true });

@@ -44,16 +44,7 @@ export class Containerd implements AsyncDisposable {
     const containerd = new Containerd(machine, folder, await launch(machine, folder));
     try {
       await containerd.#untilReady();
-      await machine.must([
-        'ctr',
-        '-a',
-        join(folder, 'c.sock'),
-        '-n',
-        'k8s.io',
-        'images',
-        'import',
-        await sandboxImage(folder),
-      ]);
+      await containerd.ctr('images', 'import', await sandboxImage(folder));
       return containerd;
     } catch (cause) {
       throw new Error(`containerd did not start: ${containerd.log()}`, { cause });
@@ -66,6 +57,11 @@ export class Containerd implements AsyncDisposable {
 
   log(): string {
     return this.#daemon.log();
+  }
+
+  /** Runs containerd's own client, in the namespace that Kubernetes uses; gives its standard output. */
+  ctr(...argv: readonly string[]): Promise<string> {
+    return this.#machine.must(['ctr', '-a', join(this.#folder, 'c.sock'), '-n', 'k8s.io', ...argv]);
   }
 
   /** Runs a sandbox for a new pod of that name. */
