@@ -3,7 +3,8 @@ import { createHash } from 'node:crypto';
 import { existsSync, readFileSync } from 'node:fs';
 import { hostname } from 'node:os';
 import { expect, it } from 'vitest';
-import { machineOf, nodeNameOf, readMachine } from './node.ts';
+import { machineOf, readMachine } from './node.ts';
+import { nodeNameOf } from './node-name.ts';
 
 it('the machine is a hash of its machine-id, and the boot is the kernel’s', () => {
   const id = existsSync('/etc/machine-id') ? readFileSync('/etc/machine-id', 'utf8').trim() : '';

@@ -1,5 +1,5 @@
-// Which machine this is: its name in the store, and the marks that tell it and its boots from others.
-import { readFileSync } from 'node:fs';
+// Which machine this is: the marks that tell it and its boots from others.
+import { firstLine } from './node-name.ts';
 import { sha256 } from './sha256.ts';
 
 export interface Machine {
@@ -9,14 +9,6 @@ export interface Machine {
   readonly boot: string;
 }
 
-function firstLine(path: string): string {
-  try {
-    return readFileSync(path, 'utf8').split('\n', 1)[0]!.trim();
-  } catch {
-    return '';
-  }
-}
-
 export function readMachine(): Machine {
   return { machine: machineOf(firstLine('/etc/machine-id')), boot: firstLine('/proc/sys/kernel/random/boot_id') };
 }
@@ -24,9 +16,4 @@ export function readMachine(): Machine {
 /** Images are shipped with an empty file or the word "uninitialized" (machine-id(5)), which tells no machine from another. */
 export function machineOf(id: string): string {
   return /^[0-9a-f]{32}$/i.test(id) ? sha256(id).slice(0, 16) : '';
-}
-
-/** This node's name: as configured, else /etc/kube-ipam/node, else the host name in lower case. */
-export function nodeNameOf(configured: string | undefined): string {
-  return configured ?? (firstLine('/etc/kube-ipam/node') || firstLine('/proc/sys/kernel/hostname').toLowerCase());
 }

@@ -1,7 +1,8 @@
 // Opens what a configuration names and brings together all that the service needs; plugin and command line share it.
 import type { Deadline } from '../base/clock.ts';
 import { Log } from '../base/log.ts';
-import { nodeNameOf, readMachine } from '../base/node.ts';
+import { readMachine } from '../base/node.ts';
+import { nodeNameOf } from '../base/node-name.ts';
 import { Keys } from '../store/keys.ts';
 import { type OpenGrpc, openStore } from '../store/open.ts';
 import type { AccessConfig } from './config.ts';

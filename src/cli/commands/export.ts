@@ -1,5 +1,5 @@
 // `kube-ipam export`: writes all records of a store as lines of JSON.
-import { nodeNameOf } from '../../base/node.ts';
+import { nodeNameOf } from '../../base/node-name.ts';
 import { version } from '../../base/version.ts';
 import { exportLines } from '../../ipam/service/transfer.ts';
 import { type TransferHeader, transferFormat, transferVersion } from '../../ipam/transfer.ts';

@@ -1,5 +1,5 @@
 // `kube-ipam import`: reads what `export` wrote into another store.
-import { nodeNameOf } from '../../base/node.ts';
+import { nodeNameOf } from '../../base/node-name.ts';
 import type { AccessConfig } from '../../ipam/config.ts';
 import { importRecords } from '../../ipam/service/transfer.ts';
 import { parseTransfer, refuseRepeated, renamed, type TransferHeader } from '../../ipam/transfer.ts';

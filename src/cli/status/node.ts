@@ -3,7 +3,8 @@ import { closeSync, constants, existsSync, openSync, rmSync, statSync } from 'no
 import { dirname, join } from 'node:path';
 import { deadlineIn } from '../../base/clock.ts';
 import { FailureError, messageOf } from '../../base/errors.ts';
-import { nodeNameOf, readMachine } from '../../base/node.ts';
+import { readMachine } from '../../base/node.ts';
+import { nodeNameOf } from '../../base/node-name.ts';
 import { commit, nodeVersion, version } from '../../base/version.ts';
 import type { AccessConfig, NetworkConfig } from '../../ipam/config.ts';
 import { examineConf, misnamed } from '../check-conf.ts';
