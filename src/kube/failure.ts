@@ -1,15 +1,22 @@
-// What an API server's answer means when it is not what was asked for, told so that a person can mend it.
-import { code, FailureError } from '../base/errors.ts';
-import { isObject } from '../base/section.ts';
+// What went wrong with a request to an API server, told so that a person can mend it.
+import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { ApiTarget } from './config.ts';
 import { type Asked, asked } from './resources.ts';
+
+/** One request, as far as messages need it. */
+export interface Request {
+  /** The verb of RBAC: get, list, watch, create, update, patch, delete. */
+  readonly verb: string;
+  /** As `pathOf` makes it, without query. */
+  readonly path: string;
+}
 
 /** The API server answered, and not with what was asked for. Code 11: asking again later may help. */
 export class ApiError extends FailureError {
   override name = 'ApiError';
   /** HTTP status; of an error in the middle of a watch the one that the server names there. */
   readonly status: number;
-  /** The server's word for it (`NotFound`, `Conflict`, `Expired`, ...); "" when it gave none. */
+  /** The server's word for it (`Conflict`, `AlreadyExists`, `Expired`, ...); "" when it gave none. */
   readonly reason: string;
 
   constructor(message: string, status: number, reason: string) {
@@ -19,59 +26,43 @@ export class ApiError extends FailureError {
   }
 }
 
-/** One request, as far as messages need it. */
-export interface Request {
-  /** The verb of RBAC: get, list, watch, create, update, patch, delete. */
-  readonly verb: string;
-  /** Without query. */
-  readonly path: string;
+/** No answer came, or it broke off: of a request that writes nobody knows whether it was done. Code 11. */
+export class UnansweredError extends FailureError {
+  override name = 'UnansweredError';
 }
 
-/** Kubernetes' own form of an error (metav1.Status). */
+/** An answer came that no API server gives. Code 11. */
+export class StrangeAnswerError extends FailureError {
+  override name = 'StrangeAnswerError';
+}
+
+export function unanswered(request: Request, target: ApiTarget, why: string): UnansweredError {
+  return new UnansweredError(code.tryAgain, noAnswer(request, target, why));
+}
+
+export function strange(request: Request, target: ApiTarget, what: string): StrangeAnswerError {
+  return new StrangeAnswerError(code.tryAgain, noAnswer(request, target, what));
+}
+
+function noAnswer({ verb, path }: Request, { server, source }: ApiTarget, why: string): string {
+  return `${asked(verb, path).words}: no usable answer from the API server ${server} (${source}): ${why}`;
+}
+
+/** TLS itself refuses what the kubeconfig names: no PEM, or a key that belongs to another certificate. Code 7. */
+export function unusableCertificates({ source }: ApiTarget, cause: unknown): FailureError {
+  return new FailureError(code.config, `${source} cannot be used: its certificates: ${messageOf(cause)}`, { cause });
+}
+
+/** What the server itself says of a failure (metav1.Status). */
 export interface Status {
   readonly message: string;
   readonly reason: string;
-  /** The object that it is about. */
+  /** Of the object that it is about. */
   readonly name: string | undefined;
   readonly code: number | undefined;
 }
 
-/** Undefined for anything but a Status: a proxy's page is not shown to anybody. */
-export function statusOf(value: unknown): Status | undefined {
-  if (!isObject(value) || value.kind !== 'Status') return undefined;
-  const { message, reason, details, code: status } = value;
-  const name = isObject(details) ? details.name : undefined;
-  return {
-    message: typeof message === 'string' ? message : '',
-    reason: typeof reason === 'string' ? reason : '',
-    name: typeof name === 'string' ? name : undefined,
-    code: typeof status === 'number' ? status : undefined,
-  };
-}
-
-/** Undefined when it is not JSON. */
-export function parsed(body: string): unknown {
-  try {
-    return JSON.parse(body);
-  } catch {
-    return undefined;
-  }
-}
-
-/** No answer came, or none that could be read. */
-export function unanswered({ verb, path }: Request, target: ApiTarget, why: string): FailureError {
-  return new FailureError(
-    code.tryAgain,
-    `${asked(verb, path).words}: no answer from the API server ${target.server} (${target.source}): ${why}`,
-  );
-}
-
-/** The server says, in its own form, that this very object does not exist: a 404 of anything else says nothing about it. */
-export function isAbsent({ verb, path }: Request, status: number, said: Status | undefined): boolean {
-  const { name } = asked(verb, path);
-  return status === 404 && said?.reason === 'NotFound' && name !== undefined && said.name === name;
-}
-
+/** @param said undefined when the answer was none of an API server's own: a proxy's page is shown to nobody. */
 export function refusal(
   { verb, path }: Request,
   target: ApiTarget,
@@ -85,12 +76,12 @@ export function refusal(
   return new ApiError(message, status, said?.reason ?? '');
 }
 
-function meaning(status: number, request: Asked, target: ApiTarget): string {
+function meaning(status: number, { right }: Asked, { source }: ApiTarget): string {
   switch (status) {
     case 401:
-      return `does not accept the credentials of ${target.source}: token or certificate has expired or was revoked; renew it`;
+      return `does not accept the credentials of ${source}: token or certificate has expired or was revoked; renew it`;
     case 403:
-      return `does not allow it: give the account of ${target.source} the right ${request.right}`;
+      return `does not allow it: give the account of ${source} the right ${right}`;
     case 404:
       return 'does not know it';
     case 409:

@@ -1,14 +1,13 @@
 // The plugin's own reader: a few GETs over one connection, in a process that lives for milliseconds.
 import type { Deadline } from '../base/clock.ts';
 import { connectionReason, dial } from '../base/dial.ts';
-import { code, FailureError, messageOf, systemCode } from '../base/errors.ts';
+import { FailureError, systemCode } from '../base/errors.ts';
 import { ClosedEarlyError, type HttpAnswer, type HttpConnection, NotHttpError } from '../base/http1.ts';
-import { isObject } from '../base/section.ts';
 import { version } from '../base/version.ts';
+import { foundIn } from './answer.ts';
 import { type ApiTarget, type ParseYaml, readKubeconfig } from './config.ts';
-import { isAbsent, parsed, type Request, refusal, statusOf, unanswered } from './failure.ts';
+import { type Request, unanswered, unusableCertificates } from './failure.ts';
 import type { Found, KubeObject } from './objects.ts';
-import { asked } from './resources.ts';
 
 export interface Reader {
   /**
@@ -39,9 +38,10 @@ class SingleReader implements Reader {
 
   get<T extends KubeObject>(path: string, deadline: Deadline): Promise<Found<T> | undefined> {
     const request = { verb: 'get', path };
-    const answer = this.#turn.then(async () =>
-      understood<T>(request, this.#target, await this.#ask(request, deadline)),
-    );
+    const answer = this.#turn.then(async () => {
+      const { status, headers, body } = await this.#ask(request, deadline);
+      return foundIn<T>(request, this.#target, { status, date: headers.get('date'), body });
+    });
     this.#turn = answer.catch(() => {});
     return answer;
   }
@@ -104,30 +104,7 @@ class SingleReader implements Reader {
   }
 }
 
-/** TLS itself refuses what the kubeconfig names: no PEM, or a key that belongs to another certificate. */
-export function unusableCertificates({ source }: ApiTarget, cause: unknown): FailureError {
-  return new FailureError(code.config, `${source} cannot be used: its certificates: ${messageOf(cause)}`, { cause });
-}
-
 function broken(error: unknown): string {
   if (error instanceof NotHttpError || error instanceof ClosedEarlyError) return error.message;
   return connectionReason(systemCode(error));
-}
-
-function understood<T extends KubeObject>(
-  request: Request,
-  target: ApiTarget,
-  { status, headers, body }: HttpAnswer,
-): Found<T> | undefined {
-  const value = parsed(body);
-  const said = statusOf(value);
-  if (isAbsent(request, status, said)) return undefined;
-  if (status !== 200) throw refusal(request, target, status, said);
-  const at = Date.parse(headers.get('date') ?? '');
-  if (Number.isNaN(at)) throw unanswered(request, target, 'an answer without a date, as no API server gives it');
-  if (!isObject(value) || !isObject(value.metadata)) throw unanswered(request, target, 'an answer that is no object');
-  const { name, uid } = value.metadata;
-  if (name === asked(request.verb, request.path).name && typeof uid === 'string')
-    return { object: value as unknown as T, at };
-  throw unanswered(request, target, 'an answer about another object');
 }

@@ -43,7 +43,11 @@ export interface Node extends KubeObject {
   readonly spec?: {
     readonly taints?: readonly { readonly key: string; readonly value?: string; readonly effect: string }[];
   };
-  readonly status?: { readonly conditions?: readonly NodeCondition[] };
+  readonly status?: {
+    readonly conditions?: readonly NodeCondition[];
+    /** `machineID` is what the kubelet read in its /etc/machine-id. */
+    readonly nodeInfo?: { readonly machineID?: string };
+  };
 }
 
 export type Namespace = KubeObject;
