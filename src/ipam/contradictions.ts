@@ -1,10 +1,12 @@
 // Examines the records of an address space and tells which of them cannot all be true. Pure.
+
+import { cidrContains } from '../net/cidr.ts';
 import { formatIp, type Ip, orderedText, parseIp } from '../net/ip.ts';
-import { type Span, spanContains } from '../net/span.ts';
 import { type AttachmentId, type Keys, type ParsedKey, parseKey } from '../store/keys.ts';
 import type { Entry } from '../store/kv.ts';
 import { describeOwner } from './describe.ts';
 import { namesAttachment, type OwnerRecord, parseAttachment, parseFormat, parseOwner } from './model.ts';
+import { type Range, type RangeSet, rangeServes } from './range.ts';
 import { parseRecordedNetwork, type RecordedNetwork } from './recorded.ts';
 import { endsOf } from './records.ts';
 
@@ -85,8 +87,8 @@ export class Examination {
 
   /** Everything found, trouble first. */
   findings(): readonly Finding[] {
-    const spans = this.#recordedSpans();
-    for (const [subject, held] of this.#addresses) this.#judgeAddress(subject, held, spans);
+    const ranges = [...this.#networks.values()].flatMap(({ sets }) => sets.flat());
+    for (const [subject, held] of this.#addresses) this.#judgeAddress(subject, held, ranges);
     for (const { id, addresses } of this.#attachments.values()) this.#judgeAttachment(id, addresses);
     for (const [subject, { listedBy }] of this.#addresses) {
       if (listedBy.length > 1)
@@ -106,9 +108,8 @@ export class Examination {
   }
 
   #unknownKey(key: string): void {
-    const isOurs = ['addresses', 'attachments', 'cursors', 'networks'].includes(
-      key.slice(this.#keys.prefix.length).split('/')[0]!,
-    );
+    const sections = ['addresses', 'attachments', 'workloads', 'cursors', 'networks'];
+    const isOurs = sections.includes(key.slice(this.#keys.prefix.length).split('/')[0]!);
     if (isOurs) this.#trouble('unknown-key', key, 'the key is none that kube-ipam writes there');
     else this.#note('unknown-key', key, 'this version does not know this key; a newer one may');
   }
@@ -158,11 +159,13 @@ export class Examination {
       );
   }
 
-  #judgeAddress(subject: string, { ip, owner }: Held, spans: readonly Span[]): void {
+  #judgeAddress(subject: string, { ip, owner }: Held, ranges: readonly Range[]): void {
     if (owner.kind === 'dynamic' || owner.kind === 'fixed') this.#judgeOwner(subject, owner);
     // Reservations and Services may lie anywhere, and without any recorded range there is nothing to compare with.
-    if (spans.length === 0 || ['reserved', 'service', 'unknown'].includes(owner.kind)) return;
-    if (spans.some(span => spanContains(span, ip))) return;
+    if (ranges.length === 0 || ['reserved', 'service', 'unknown'].includes(owner.kind)) return;
+    // A fixed one may lie anywhere in a subnet, and a hold may be what is left of it.
+    const isAnywhere = owner.kind === 'fixed' || owner.kind === 'held';
+    if (ranges.some(range => rangeServes(range, ip) || (isAnywhere && cidrContains(range.subnet, ip)))) return;
     this.#trouble('outside-ranges', subject, 'it lies in no recorded range of its address space');
   }
 
@@ -177,12 +180,6 @@ export class Examination {
     } else if (!attachment.addresses.some(one => formatIp(one) === subject)) {
       this.#trouble('not-listed', subject, `its attachment does not list it: ${describeOwner(owner)}; no DEL frees it`);
     }
-  }
-
-  /** Everything that a recorded range gives out, at random or by name. */
-  #recordedSpans(): readonly Span[] {
-    const ranges = [...this.#networks.values()].flatMap(({ sets }) => sets.flat());
-    return ranges.flatMap(range => (range.fixed === undefined ? [range] : [range, range.fixed]));
   }
 
   #judgeAttachment(id: AttachmentId, addresses: readonly Ip[]): void {
@@ -208,11 +205,7 @@ export class Examination {
 
   #judgeCursors(): void {
     for (const { key, network, set } of this.#cursors) {
-      const known = this.#networks.get(network)?.sets.map(ranges => {
-        const { first, last } = endsOf(ranges);
-        return `${orderedText(first)}-${orderedText(last)}`;
-      });
-      if (known?.includes(set)) continue;
+      if (this.#networks.get(network)?.sets.some(ranges => hasCursor(ranges, set))) continue;
       this.#note(
         'unknown-set',
         key,
@@ -220,6 +213,14 @@ export class Examination {
       );
     }
   }
+}
+
+/** Pods that only some ranges of a set serve have a cursor that is named by the ends of those. */
+function hasCursor(ranges: RangeSet, name: string): boolean {
+  const ends = ranges.map(range => endsOf([range]));
+  const [from, to] = name.split('-');
+  const start = ends.findIndex(({ first }) => orderedText(first) === from);
+  return start >= 0 && ends.slice(start).some(({ last }) => orderedText(last) === to);
 }
 
 function nameOf({ node, network, containerID, ifname }: AttachmentId): string {
