@@ -13,18 +13,23 @@ export interface LogTarget {
 
 export type Fields = Readonly<Record<string, string | number | boolean | undefined | readonly string[]>>;
 
+/** Puts lines, each with its end, where they belong. */
+export type WriteLines = (target: LogTarget, lines: string) => void;
+
 /** Writes events of a level or above; a log that cannot be written never stops the work. */
 export class Log {
   readonly #target: LogTarget;
   readonly #context: Fields;
+  readonly #writeLines: WriteLines;
 
-  constructor(target: LogTarget, context: Fields = {}) {
+  constructor(target: LogTarget, context: Fields = {}, writeLines: WriteLines = appendLines) {
     this.#target = target;
     this.#context = context;
+    this.#writeLines = writeLines;
   }
 
   with(context: Fields): Log {
-    return new Log(this.#target, { ...this.#context, ...context });
+    return new Log(this.#target, { ...this.#context, ...context }, this.#writeLines);
   }
 
   debug(event: string, fields: Fields = {}): void {
@@ -46,21 +51,26 @@ export class Log {
   #write(level: LogLevel, event: string, fields: Fields): void {
     if (logLevels.indexOf(level) < logLevels.indexOf(this.#target.level)) return;
     const line = { time: new Date().toISOString(), level, event, ...this.#context, ...fields };
-    try {
-      append(this.#target, `${JSON.stringify(line)}\n`);
-    } catch {
-      // An address matters more than its log line; `kube-ipam status` tells that the log cannot be written.
-    }
+    this.#writeLines(this.#target, `${JSON.stringify(line)}\n`);
   }
 }
 
-function append(target: LogTarget, line: string): void {
+/** Appends to the file, and keeps it from growing beyond `maxSize`. Never throws. */
+export function appendLines(target: Pick<LogTarget, 'file' | 'maxSize'>, lines: string): void {
+  try {
+    append(target, lines);
+  } catch {
+    // An address matters more than its log line; `kube-ipam status` tells that the log cannot be written.
+  }
+}
+
+function append(target: Pick<LogTarget, 'file' | 'maxSize'>, lines: string): void {
   // One write with O_APPEND: lines of several processes never mix.
   // O_NONBLOCK: a named pipe without a reader is an error then, not a wait for ever.
   const { O_WRONLY, O_APPEND, O_CREAT, O_NONBLOCK } = constants;
   const fd = openSync(target.file, O_WRONLY | O_APPEND | O_CREAT | O_NONBLOCK, 0o640);
   try {
-    writeSync(fd, line);
+    writeSync(fd, lines);
     if (fstatSync(fd).size > target.maxSize) rotate(target);
   } finally {
     closeSync(fd);
@@ -68,7 +78,7 @@ function append(target: LogTarget, line: string): void {
 }
 
 /** Keeps one old file. The lock keeps a second process from renaming the fresh file over the old one. */
-function rotate(target: LogTarget): void {
+function rotate(target: Pick<LogTarget, 'file' | 'maxSize'>): void {
   const lock = `${target.file}.lock`;
   try {
     closeSync(openSync(lock, 'wx', 0o600));

@@ -1,10 +1,11 @@
 // The CNI plugin: reads what the runtime sent, does the command's work, prints the answer (CNI specification 0.1.0 to 1.1.0).
 import { accessSync, constants, mkdirSync } from 'node:fs';
-import { type Deadline, deadlineSinceStart } from '../base/clock.ts';
+import { type Deadline, deadlineIn } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
+import { Log } from '../base/log.ts';
 import { type AccessConfig, type NetworkConfig, readAccessConfig, readNetworkConfig } from '../ipam/config.ts';
 import { describeAddresses } from '../ipam/describe.ts';
+import { FileDoubts } from '../ipam/doubts.ts';
 import type { Pod } from '../ipam/model.ts';
 import { nodeOf, openSurroundings } from '../ipam/open.ts';
 import type { Surroundings } from '../ipam/ports.ts';
@@ -13,9 +14,11 @@ import { collect } from '../ipam/service/collect.ts';
 import { ready } from '../ipam/service/ready.ts';
 import { release } from '../ipam/service/release.ts';
 import { verify } from '../ipam/service/verify.ts';
+import { Spool } from '../ipam/spool.ts';
 import { parseIpWithPrefix } from '../net/cidr.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
 import type { AttachmentId } from '../store/keys.ts';
+import { UnknownFateError, UnreachableError } from '../store/kv.ts';
 import type { OpenGrpc } from '../store/open.ts';
 import { type CniArgs, readArgs } from './args.ts';
 import { readDns } from './dns.ts';
@@ -41,6 +44,17 @@ export interface PluginIo {
   writeStdout(text: string): void;
   /** Given where all of the program is at hand. */
   readonly parts?: Parts;
+  /** Given in the agent, which works for a plugin that waits for it. */
+  readonly resident?: Resident;
+  /** The agent had this command and gave no answer: its connection broke, or the time is over. */
+  readonly unanswered?: 'lost' | 'late';
+}
+
+/** What the agent has that a process for one command has not. */
+export interface Resident {
+  readonly open: Open;
+  /** Milliseconds since the plugin was started: its budget counts from there. */
+  elapsed(): number;
 }
 
 /** What is too slow to load for most pods. */
@@ -52,10 +66,23 @@ export interface Parts {
 }
 
 /** Opens what a command works with; a kubeconfig is given where a pod has to be looked up. */
-type Open = (access: AccessConfig, deadline: Deadline, kubeConfig?: string) => Promise<Surroundings>;
+export type Open = (access: AccessConfig, deadline: Deadline, kubeConfig?: string) => Promise<Surroundings>;
 
 /** Longest time a STATUS may take, in milliseconds: runtimes ask every few seconds. */
 const statusTimeout = 3000;
+
+/** Milliseconds for which the agent tries a DEL before it keeps it on disk: a runtime deletes many pods one by one. */
+const delPatience = 3000;
+
+/** How a command reaches its store and learns the time. */
+interface Context {
+  readonly open: Open;
+  elapsed(): number;
+  /** A command's end, `ms` milliseconds after its process started. */
+  deadline(ms: number): Deadline;
+  /** Whether a DEL may wait on disk: somebody must be there to do it later. */
+  readonly keepsDels: boolean;
+}
 
 /**
  * Runs one command. Returns the exit code, or 'asset' when the same command must be run where all parts are at hand:
@@ -72,7 +99,9 @@ export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
     }
     const conf = parseConf(bytes);
     version = spokenVersion(conf) ?? newestVersion;
-    const answer = await run(env, checkConf(conf, env.command), io.parts);
+    const netConf = checkConf(conf, env.command);
+    if (io.unanswered !== undefined) afterAgent(io.unanswered, env, netConf);
+    const answer = await run(env, netConf, io);
     if (answer !== undefined) io.writeStdout(answer);
     return 0;
   } catch (error) {
@@ -88,14 +117,38 @@ function wantsParts(error: unknown): boolean {
 }
 
 /** etcd is spoken to over gRPC only where its gateway is off: most often the gateway is the quicker way. */
-async function run(env: CniEnv, netConf: NetConf, parts: Parts | undefined): Promise<string | undefined> {
+async function run(env: CniEnv, netConf: NetConf, { parts, resident }: PluginIo): Promise<string | undefined> {
   const command = commandsOf[env.command as keyof typeof commandsOf];
+  if (resident !== undefined) return command(env, netConf, contextOf(resident, true));
+  const elapsed = () => performance.now();
   try {
-    return await command(env, netConf, opener(parts));
+    return await command(env, netConf, contextOf({ open: opener(parts), elapsed }, false));
   } catch (error) {
     if (parts === undefined || !wantsParts(error)) throw error;
-    return command(env, netConf, opener(parts, await parts.loadGrpc()));
+    const open = opener(parts, await parts.loadGrpc());
+    return command(env, netConf, contextOf({ open, elapsed }, false));
   }
+}
+
+function contextOf({ open, elapsed }: Resident, keepsDels: boolean): Context {
+  return { open, elapsed, deadline: ms => deadlineIn(ms - elapsed()), keepsDels };
+}
+
+/**
+ * Nobody knows what the agent has done or will do: the DEL of this attachment must turn away what comes late. Throws when
+ * there is no time left to do the work here.
+ */
+function afterAgent(unanswered: 'lost' | 'late', env: CniEnv, { conf }: NetConf): void {
+  if (env.command === 'ADD') {
+    const config = readAccessConfig(conf);
+    const doubts = new FileDoubts(config.store.dataDir, new Log(config.log));
+    doubts.leave(attachmentId(env, nodeOf(config), config.network));
+  }
+  if (unanswered === 'lost') return;
+  throw new FailureError(
+    env.command === 'STATUS' ? code.unavailable : code.tryAgain,
+    'the kube-ipam agent on this node took this request and has not answered in time: see its log (journalctl -u kube-ipam-agent, or kubectl logs of its pod) and /readyz',
+  );
 }
 
 function opener(parts: Parts | undefined, openGrpc?: OpenGrpc): Open {
@@ -128,7 +181,7 @@ function versionAnswer(bytes: Buffer): string {
   return JSON.stringify({ cniVersion: version, supportedVersions: versions });
 }
 
-type Run = (env: CniEnv, netConf: NetConf, open: Open) => Promise<string | undefined>;
+type Run = (env: CniEnv, netConf: NetConf, context: Context) => Promise<string | undefined>;
 
 const commandsOf: Readonly<Record<'ADD' | 'DEL' | 'CHECK' | 'GC' | 'STATUS', Run>> = {
   ADD: add,
@@ -144,19 +197,21 @@ function attachmentLog(log: Log, id: AttachmentId, pod?: Pod): Log {
   return log.with({ network, containerID, ifname, ...(pod && { pod: `${pod.namespace}/${pod.name}` }) });
 }
 
-async function add(env: CniEnv, { version, conf }: NetConf, open: Open): Promise<string> {
+async function add(env: CniEnv, { version, conf }: NetConf, context: Context): Promise<string> {
   const args = readArgs(env.args);
   const config = readNetworkConfig(conf, version);
   refuseUnsupported(config);
   const requested = requestedAddresses(config, args);
   const dns = config.resolvConf === undefined ? {} : readDns(config.resolvConf);
-  const around = await open(config, deadlineSinceStart(config.timeout), kubeConfigFor(config, args));
+  const around = await context.open(config, context.deadline(config.timeout), kubeConfigFor(config, args));
   const id = attachmentId(env, nodeOf(config), config.network);
   const { machine, boot } = around.machine;
   const netns = env.netns.length <= 255 ? env.netns : '';
   const owner = { id, cluster: config.cluster, machine, boot, netns, ...(args.pod && { pod: args.pod }) };
   const log = attachmentLog(around.log, id, args.pod);
-  return logged(log, 'add', async () => {
+  return logged(log, context, 'add', async () => {
+    // A DEL of this name that still waits for the store was for what this container held before.
+    new Spool(config.store.dataDir).remove(id);
     const { addresses, tries } = await allocate({ ...around, log }, config, owner, requested);
     const text = renderResult(version, { addresses, routes: config.routes, dns });
     return [text, { address: describeAddresses(addresses.map(({ ip }) => ip)), tries }];
@@ -194,10 +249,11 @@ function attachmentId(env: CniEnv, node: string, network: string): AttachmentId 
 /** Logs the outcome with its duration, whichever it is. */
 async function logged<T>(
   log: Log,
+  { elapsed }: Context,
   event: string,
   work: () => Promise<readonly [T, Readonly<Record<string, string | number>>]>,
 ): Promise<T> {
-  const ms = () => Math.round(performance.now());
+  const ms = () => Math.round(elapsed());
   try {
     const [result, fields] = await work();
     log.info(event, { ...fields, ms: ms() });
@@ -210,39 +266,53 @@ async function logged<T>(
   }
 }
 
-async function del(env: CniEnv, { conf }: NetConf, open: Open): Promise<undefined> {
+async function del(env: CniEnv, { conf }: NetConf, context: Context): Promise<undefined> {
   const config = readAccessConfig(conf);
-  const around = await open(config, deadlineSinceStart(config.timeout));
+  const around = await context.open(config, context.deadline(config.timeout));
   const id = attachmentId(env, nodeOf(config), config.network);
   const log = attachmentLog(around.log, id);
-  await logged(log, 'del', async () => {
-    const freed = await release({ ...around, log }, id, { cooldown: config.cooldown });
-    return [undefined, { address: describeAddresses(freed) }];
+  const spool = new Spool(config.store.dataDir);
+  const deadline = context.keepsDels ? around.deadline.within(delPatience) : around.deadline;
+  await logged(log, context, 'del', async () => {
+    try {
+      const freed = await release({ ...around, deadline, log }, id, { cooldown: config.cooldown });
+      spool.remove(id);
+      return [undefined, { address: describeAddresses(freed) }];
+    } catch (error) {
+      if (!context.keepsDels || !isAway(error)) throw error;
+      spool.keep({ id, conf });
+      return [undefined, { kept: messageOf(error) }];
+    }
   });
 }
 
-async function check(env: CniEnv, { version, conf }: NetConf, open: Open): Promise<undefined> {
+/** The store did not say what it did, or could not be asked. */
+function isAway(error: unknown): boolean {
+  return error instanceof UnreachableError || error instanceof UnknownFateError;
+}
+
+async function check(env: CniEnv, { version, conf }: NetConf, context: Context): Promise<undefined> {
   const config = readNetworkConfig(conf, version);
-  const around = await open(config, deadlineSinceStart(config.timeout));
+  const around = await context.open(config, context.deadline(config.timeout));
   await verify(around, config, attachmentId(env, nodeOf(config), config.network), previousAddresses(conf));
 }
 
-async function gc(_env: CniEnv, { conf }: NetConf, open: Open): Promise<undefined> {
+async function gc(_env: CniEnv, { conf }: NetConf, context: Context): Promise<undefined> {
   const valid = validAttachments(conf);
   const config = readAccessConfig(conf);
-  const around = await open(config, deadlineSinceStart(config.timeout));
-  await logged(around.log.with({ network: config.network }), 'gc', async () => {
+  const around = await context.open(config, context.deadline(config.timeout));
+  await logged(around.log.with({ network: config.network }), context, 'gc', async () => {
     return [undefined, { freed: await collect(around, config, nodeOf(config), valid) }];
   });
 }
 
-async function status(_env: CniEnv, { version, conf }: NetConf, open: Open): Promise<undefined> {
+async function status(_env: CniEnv, { version, conf }: NetConf, context: Context): Promise<undefined> {
   const config = readNetworkConfig(conf, version);
-  const deadline = deadlineSinceStart(Math.min(config.timeout, statusTimeout));
+  const deadline = context.deadline(Math.min(config.timeout, statusTimeout));
   try {
     refuseUnsupported(config);
     checkFiles(config);
-    if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, open);
+    if (config.status === 'full' || config.store.kind === 'embedded') await statusOfStore(config, deadline, context);
   } catch (error) {
     if (wantsParts(error)) throw error;
     const { message } = asFailure(error);
@@ -250,8 +320,8 @@ async function status(_env: CniEnv, { version, conf }: NetConf, open: Open): Pro
   }
 }
 
-async function statusOfStore(config: NetworkConfig, deadline: Deadline, open: Open): Promise<void> {
-  const around = await open(config, deadline);
+async function statusOfStore(config: NetworkConfig, deadline: Deadline, context: Context): Promise<void> {
+  const around = await context.open(config, deadline);
   if (config.status === 'full') await ready(around, config, nodeOf(config));
 }
 
