@@ -24,9 +24,15 @@ describe('Section', () => {
 
   it('unknown keys are told where only known ones may be', () => {
     const { section, problems } = sectionFor({ a: 1, b: null, c: { d: 1 }, e: 'x' });
-    expect(section.keys()).toEqual(['a', 'c', 'e']);
+    expect(section.keys()).toEqual(['a', 'b', 'c', 'e']);
     section.knowsOnly(['a', 'c']);
-    expect(problems.lines).toEqual(['ipam.e "x": is unknown here: the keys are a, c']);
+    expect(section.required('a', value => value, 'must be')).toBe(1);
+    expect(section.required('b', value => value, 'must be')).toBeUndefined();
+    expect(problems.lines).toEqual([
+      'ipam.b: is unknown here: the keys are a, c',
+      'ipam.e "x": is unknown here: the keys are a, c',
+      'ipam.b: is missing: must be',
+    ]);
   });
 
   it('what an object inherits is not configured', () => {

@@ -47,9 +47,9 @@ export class Section {
     return Object.hasOwn(this.#object, key) && this.#object[key] !== null && this.#object[key] !== undefined;
   }
 
-  /** The keys that are present, in the order written. */
+  /** All keys, in the order written; those that count as absent too. */
   keys(): string[] {
-    return Object.keys(this.#object).filter(key => this.has(key));
+    return Object.keys(this.#object);
   }
 
   /** Notes each key that is none of these. For objects where a misspelt key would silently change the meaning. */
@@ -73,6 +73,11 @@ export class Section {
     const value = this.get(key);
     if (value === undefined || typeof value === 'string') return value;
     return this.wrong(key, 'must be a string');
+  }
+
+  /** As `parsed`, of a key that must not be absent. */
+  required<T>(key: string, read: (value: unknown) => T | undefined, rule: string): T | undefined {
+    return this.has(key) ? this.parsed(key, read, rule) : this.wrong(key, `is missing: ${rule}`);
   }
 
   /** A string that is not empty; "" counts as absent. */

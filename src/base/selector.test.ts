@@ -55,6 +55,7 @@ describe('a selector is read', () => {
     [{ app: 'db' }, 'pods.app'],
     [{ matchLabels: [] }, 'pods.matchLabels'],
     [{ matchLabels: { a: 5 } }, 'pods.matchLabels.a 5'],
+    [{ matchLabels: { a: null } }, 'pods.matchLabels.a: is missing: must be a label value'],
     [{ matchLabels: { a: 'x y' } }, 'pods.matchLabels.a "x y"'],
     [{ matchLabels: { a: '-x' } }, 'pods.matchLabels.a'],
     [{ matchLabels: { a: 'x'.repeat(64) } }, 'pods.matchLabels.a'],

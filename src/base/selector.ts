@@ -25,8 +25,8 @@ export function readSelector(section: Section): Selector {
 function readMatchLabels(selector: Section): Requirement[] {
   const labels = selector.section('matchLabels');
   return (labels?.keys() ?? []).flatMap(key => {
-    if (asKey(key) === undefined) return labels?.wrong(key, keyRule) ?? [];
-    const value = labels?.parsed(key, asValue, valueRule);
+    if (asKey(key) === undefined) labels!.wrong(key, keyRule);
+    const value = labels!.required(key, asValue, valueRule);
     return value === undefined ? [] : [{ key, operator: 'In' as const, values: [value] }];
   });
 }
@@ -34,10 +34,8 @@ function readMatchLabels(selector: Section): Requirement[] {
 function readExpressions(selector: Section): Requirement[] {
   return selector.sectionList('matchExpressions').flatMap(expression => {
     expression.knowsOnly(['key', 'operator', 'values']);
-    const required = <T>(name: string, read: (value: unknown) => T | undefined, rule: string) =>
-      expression.has(name) ? expression.parsed(name, read, rule) : expression.wrong(name, `is missing: ${rule}`);
-    const key = required('key', asKey, keyRule);
-    const operator = required('operator', asOperator, `must be one of ${operators.join(', ')}`);
+    const key = expression.required('key', asKey, keyRule);
+    const operator = expression.required('operator', asOperator, `must be one of ${operators.join(', ')}`);
     const written = expression.list('values');
     const values = written.filter(value => asValue(value) !== undefined) as string[];
     if (values.length < written.length) expression.wrong('values', `of each: ${valueRule}`);

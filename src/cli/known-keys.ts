@@ -2,8 +2,11 @@
 import { isObject } from '../base/section.ts';
 import { didYouMean } from './suggest.ts';
 
-const rangeKeys = ['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 'fixedEnd'];
-const namedRangeKeys = [...rangeKeys, 'name', 'namespaces', 'nodes', 'pods'];
+const rangeKeys = [
+  ...['subnet', 'rangeStart', 'rangeEnd', 'gateway', 'fixedStart', 'fixedEnd'],
+  ...['namespaces', 'nodes', 'pods'],
+];
+const namedRangeKeys = [...rangeKeys, 'name'];
 const routeKeys = ['dst', 'gw', 'mtu', 'advmss', 'priority', 'table', 'scope'];
 const etcdKeys = [
   ...['etcdURL', 'etcdCertFile', 'etcdKeyFile', 'etcdTrustedCAFileFile', 'etcdTrustedCAFile'],

@@ -57,7 +57,33 @@ const good: Readonly<Record<string, unknown>> = {
     kubeConfig: '/k',
     etcdConfig: { etcdURL, kubeConfig: '/k' },
   }),
-  'keys of later releases, switched off': of({ sticky: false, nodeCIDR: false, fixedHold: 60 }),
+  'keys of later releases, switched off': of({ nodeCIDR: false }),
+  'what asks the Kubernetes API': of({ kubeConfig: '/k', sticky: 'statefulset', fixedHold: '10m' }),
+  'the same, with kubeConfig in its old place': of({ sticky: true, etcdConfig: { etcdURL, kubeConfig: '/k' } }),
+  'the same, switched off': of({ kubeConfig: '', sticky: false, pods: null }),
+  'selectors of all kinds': network({
+    type: 'kube-ipam',
+    kubeConfig: '/k',
+    ranges: [
+      [
+        {
+          subnet,
+          name: 'db',
+          pods: { matchLabels: { 'app.kubernetes.io/name': 'db', tier: '' }, matchExpressions: null },
+          nodes: {
+            matchExpressions: [
+              { key: 'zone', operator: 'In', values: ['a', 'b'] },
+              { key: 'zone', operator: 'NotIn', values: ['c'] },
+              { key: 'gpu', operator: 'Exists' },
+              { key: 'old', operator: 'DoesNotExist', values: [] },
+            ],
+          },
+          namespaces: {},
+        },
+      ],
+    ],
+  }),
+  'selectors beside the subnet': of({ kubeConfig: '/k', nodes: { matchLabels: { a: 'b' } } }),
   'the ranges come from the runtime': network({ type: 'kube-ipam' }, { runtimeConfig: { ipRanges: [[{ subnet }]] } }),
   'addresses asked for': of({}, { args: { cni: { ips: ['10.188.0.9/16'] } }, runtimeConfig: { ips: ['10.188.0.9'] } }),
   'no version': { ...of({}), cniVersion: undefined },
@@ -120,7 +146,30 @@ const bad: Readonly<Record<string, unknown>> = {
   'etcd: a user without password': of({ etcdConfig: { etcdURL, etcdUsername: 'u' } }),
   'etcd: a relative CA under its straight name': of({ etcdConfig: { etcdURL, etcdTrustedCAFile: 'c' } }),
   'etcd: not an object': of({ etcdConfig: etcdURL }),
-  'a selector of a later release': network({ type: 'kube-ipam', ranges: [[{ subnet, nodes: { matchLabels: {} } }]] }),
+  'a selector without kubeConfig': of({ pods: { matchLabels: { a: 'b' } } }),
+  'a selector of a range without kubeConfig': network({ type: 'kube-ipam', ranges: [[{ subnet, nodes: {} }]] }),
+  'sticky without kubeConfig': of({ sticky: true }),
+  'sticky with an empty kubeConfig': of({ sticky: 'vm', kubeConfig: '' }),
+  'another kind of sticky': of({ kubeConfig: '/k', sticky: 'deployment' }),
+  'a relative kubeConfig': of({ kubeConfig: 'k' }),
+  'a relative kubeConfig in its old place': of({ etcdConfig: { etcdURL, kubeConfig: 'k' } }),
+  'a negative hold': of({ fixedHold: -1 }),
+  'a hold of two years': of({ fixedHold: 63_244_800 }),
+  'a range name with a comma': network({ type: 'kube-ipam', ranges: [[{ subnet, name: 'a,b' }]] }),
+  'a selector with a misspelt key': of({ kubeConfig: '/k', pods: { matchlabels: { a: 'b' } } }),
+  'a selector of bare labels': of({ kubeConfig: '/k', pods: { a: 'b' } }),
+  'a selector: a value that is no label value': of({ kubeConfig: '/k', pods: { matchLabels: { a: 'b c' } } }),
+  'a selector: a value that is none': of({ kubeConfig: '/k', pods: { matchLabels: { a: null } } }),
+  'a selector: a key that is no label key': of({ kubeConfig: '/k', pods: { matchLabels: { 'a b': 'c' } } }),
+  'a selector: another operator': of({
+    kubeConfig: '/k',
+    pods: { matchExpressions: [{ key: 'a', operator: 'Equals', values: ['b'] }] },
+  }),
+  'a selector: no values': of({ kubeConfig: '/k', pods: { matchExpressions: [{ key: 'a', operator: 'In' }] } }),
+  'a selector: values too many': of({
+    kubeConfig: '/k',
+    pods: { matchExpressions: [{ key: 'a', operator: 'Exists', values: ['b'] }] },
+  }),
   'a key of the router': of({ policy: {} }),
   'addresses asked for: no list': of({}, { runtimeConfig: { ips: '10.188.0.9' } }),
   'addresses asked for: no address': of({}, { args: { cni: { ips: ['any'] } } }),
@@ -191,7 +240,28 @@ describe('for any change to a configuration', () => {
   const path = ['/a', '', 'a', '/a b', 3, null];
   const label = ['a', 'a.b-c_d', '', '-a', 'a/b', 'clusters', 4, null, 'a\n'];
   const cidr = [subnet, '10.188.0.0/30', 'fd00::/64', '10.188.0.0/31', '10.188.0.1/16', '', 'x', 5, null];
-  const ofRange = { rangeStart: address, rangeEnd: address, gateway: address, fixedStart: address, fixedEnd: address };
+  const selector = [
+    {},
+    { matchLabels: { a: 'b' } },
+    { matchLabels: { a: 'b c' } },
+    { matchLabels: { a: null } },
+    { matchExpressions: [{ key: 'a/b', operator: 'In', values: ['', 'x'] }] },
+    { matchExpressions: [{ key: 'a', operator: 'Exists', values: null }] },
+    { matchExpressions: [{ key: 'a', operator: 'Exists', values: ['x'] }] },
+    { matchExpressions: [{ key: 'a', operator: 'In' }] },
+    { matchExpressions: [null] },
+    false,
+    null,
+  ];
+  const kubeConfig = ['/k', '', 'k', 5, null];
+  const ofRange = {
+    rangeStart: address,
+    rangeEnd: address,
+    gateway: address,
+    fixedStart: address,
+    fixedEnd: address,
+    pods: selector,
+  };
   const ofRoute = { gw: address, mtu: [0, 1400, -1, 1.5, 'x', null, 2 ** 53], dst: ['::/0', '10.0.0.1/8', 'x', null] };
   const urls = [
     'h',
@@ -217,6 +287,7 @@ describe('for any change to a configuration', () => {
     etcdPasswordFile: path,
     dialTimeout: duration,
     requestTimeout: duration,
+    kubeConfig,
   };
   const ofIpam = {
     ...ofRange,
@@ -230,6 +301,10 @@ describe('for any change to a configuration', () => {
     nodeName: label,
     name: ['a', '', 4, null],
     cooldown: duration,
+    fixedHold: duration,
+    kubeConfig,
+    sticky: [false, true, 'vm', 'statefulset', '', null],
+    nodes: selector,
     timeout: duration,
     status: ['full', 'local', '', 'x', null],
     logLevel: ['debug', 'off', 'x', null],
@@ -239,6 +314,13 @@ describe('for any change to a configuration', () => {
       [[]],
       [[{ subnet: 'fd00::/64' }]],
       [[{ subnet: '10.1.0.0/24' }, { subnet: '10.2.0.0/24' }]],
+      [
+        [
+          { subnet: '10.1.0.0/24', name: 'a' },
+          { subnet: '10.2.0.0/24', name: 'b c' },
+        ],
+      ],
+      [[{ subnet: '10.1.0.0/24', namespaces: { matchLabels: { a: 'b' } } }]],
       'x',
       null,
     ],
@@ -254,7 +336,9 @@ describe('for any change to a configuration', () => {
 
   const changed = fc.oneof(
     some(ofIpam).map(keys => of(keys)),
+    some(ofIpam).map(keys => of({ kubeConfig: '/k', ...keys })),
     some(ofRange).map(keys => network({ type: 'kube-ipam', ranges: [[{ subnet, ...keys }]] })),
+    some(ofRange).map(keys => network({ type: 'kube-ipam', kubeConfig: '/k', ranges: [[{ subnet, ...keys }]] })),
     some(ofRoute).map(keys => of({ routes: [{ dst: '0.0.0.0/0', ...keys }] })),
     some(ofEtcd).map(keys => of({ etcdConfig: { etcdURL, ...keys } })),
   );

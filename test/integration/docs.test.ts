@@ -36,7 +36,7 @@ describe('the schema', () => {
   it('knows the keys that the program reads, and only those', () => {
     const known = schemaProperties();
     // No reader looks at these: the main plugin does at `type`, nobody at the others (docs/reference.md says so).
-    const unread = { ipam: ['type', 'name', 'fixedHold'], etcdConfig: [], range: [], route: [] };
+    const unread = { ipam: ['type', 'name'], etcdConfig: [], range: [], route: [] };
     for (const [level, read] of Object.entries(keysRead())) {
       const idle = unread[level as keyof typeof unread];
       expect([...new Set([...read, ...idle])].sort(), level).toEqual([...known[level as keyof typeof known]].sort());
@@ -53,6 +53,7 @@ describe('the schema', () => {
       space: keys.addressSpace.default,
       cluster: keys.cluster.default,
       cooldown: keys.cooldown.default,
+      fixedHold: keys.fixedHold.default,
       timeout: keys.timeout.default * 1000,
       status: keys.status.default,
       log: [keys.logFile.default, keys.logLevel.default, Number.parseInt(keys.logMaxSize.default, 10) * 2 ** 20],
@@ -63,6 +64,7 @@ describe('the schema', () => {
       space: config.space,
       cluster: config.cluster,
       cooldown: config.cooldown,
+      fixedHold: config.fixedHold,
       timeout: config.timeout,
       status: config.status,
       log: [config.log.file, config.log.level, config.log.maxSize],
