@@ -3,21 +3,28 @@
 import { formatCidr } from '../net/cidr.ts';
 import { formatIp } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
-import type { OwnerRecord, Pod } from './model.ts';
+import type { Holder, OwnerRecord, Pod, Workload } from './model.ts';
 import type { Range, RangeSet } from './range.ts';
 
 export function describePod(pod: Pod): string {
   return pod.namespace === '' ? pod.name : `${pod.namespace}/${pod.name}`;
 }
 
-/** One clause: kind, pod or container, node, network, since when. */
+/** `StatefulSet shop/web-0` */
+export function describeWorkload({ kind, namespace, name }: Workload): string {
+  return `${kind} ${namespace}/${name}`;
+}
+
+/** One clause: kind, workload, pods or containers, node, network, since when. */
 export function describeOwner(owner: OwnerRecord): string {
   const since = owner.since === '' ? '' : ` since ${owner.since}`;
   switch (owner.kind) {
     case 'reserved':
       return `a reservation${owner.reason ? ` (${owner.reason})` : ''}${since}`;
     case 'held':
-      return `a hold until ${owner.until ?? 'its lease ends'} for its former owner, ${attachmentOf(owner)}`;
+      return `a hold until ${owner.until ?? 'its lease ends'} for ${owner.byName ? 'whoever asks for it by name, formerly' : 'its former owner,'} ${attachmentOf(owner)}`;
+    case 'sticky':
+      return `${workloadOf(owner)} (${owner.holders.map(attachmentOf).join(' and ') || 'no pod uses it now'})${since}`;
     case 'unknown':
       return `an owner of a kind that this version does not know${since}`;
     default:
@@ -25,9 +32,13 @@ export function describeOwner(owner: OwnerRecord): string {
   }
 }
 
-function attachmentOf(owner: OwnerRecord): string {
-  const pod = owner.pod ? `pod ${describePod(owner.pod)}, ` : '';
-  return `${pod}container ${owner.containerID.slice(0, 13)} ${owner.ifname} of network ${owner.network} on node ${owner.node}`;
+function workloadOf({ workload }: OwnerRecord): string {
+  return workload === undefined ? 'a workload of a kind that this version does not know' : describeWorkload(workload);
+}
+
+function attachmentOf(holder: Holder): string {
+  const pod = holder.pod ? `pod ${describePod(holder.pod)}, ` : '';
+  return `${pod}container ${holder.containerID.slice(0, 13)} ${holder.ifname} of network ${holder.network} on node ${holder.node}`;
 }
 
 /** By its name, if it has one, and its subnet. */

@@ -2,7 +2,7 @@
 import { code, FailureError } from '../../base/errors.ts';
 import type { Ring } from '../candidates.ts';
 import { describeSet } from '../describe.ts';
-import { parseOwner } from '../model.ts';
+import { type OwnerRecord, parseOwner } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 
 /** Beyond so many addresses the holders are not read one by one for a message. */
@@ -23,11 +23,27 @@ async function holdersOf(around: Surroundings, ring: Ring): Promise<string> {
   const queries = ring.spans.map(span => around.keys.addressSpan(span));
   const { answers } = await around.kv.read(queries, around.deadline);
   const owners = answers.flatMap(({ entries }) => entries.map(({ value }) => parseOwner(value)));
-  const reserved = owners.filter(({ kind }) => kind === 'reserved').length;
-  const held = owners.filter(({ kind }) => kind === 'held');
-  const first = held.map(({ until }) => until ?? '').sort()[0];
-  const parts = [`${owners.length - reserved - held.length} by pods and containers`];
-  if (reserved > 0) parts.push(`${reserved} reserved`);
-  if (held.length > 0) parts.push(`${held.length} held after release (cooldown), the first until ${first}`);
-  return `${all}: ${parts.join(', ')}`;
+  const shares = Map.groupBy(owners, shareOf);
+  const told = (['reserved', 'unused', 'cooldown', 'named'] as const).flatMap(share => {
+    const some = shares.get(share);
+    return some === undefined ? [] : [`${some.length} ${meaning[share](firstEnd(some))}`];
+  });
+  return `${all}: ${[`${shares.get('used')?.length ?? 0} by pods and containers`, ...told].join(', ')}`;
+}
+
+const meaning = {
+  reserved: () => 'reserved',
+  unused: () => 'kept for workloads that have no pod now',
+  cooldown: (end: string) => `held after release (cooldown), the first until ${end}`,
+  named: (end: string) => `held for whoever asks for them by name (fixedHold), the first until ${end}`,
+};
+
+function shareOf({ kind, holders, byName }: OwnerRecord): keyof typeof meaning | 'used' {
+  if (kind === 'reserved') return 'reserved';
+  if (kind === 'held') return byName === true ? 'named' : 'cooldown';
+  return kind === 'sticky' && holders.length === 0 ? 'unused' : 'used';
+}
+
+function firstEnd(owners: readonly OwnerRecord[]): string {
+  return owners.map(({ until }) => until ?? '').sort()[0]!;
 }

@@ -4,7 +4,7 @@ import type { Pod as KubePod } from '../../kube/objects.ts';
 import { formatIp, type Ip } from '../../net/ip.ts';
 import { describeOwner, describePod } from '../describe.ts';
 import { defaultNodeGrace, shareController, whyDead, whyGone } from '../gc.ts';
-import { type Holder, type OwnerRecord, sameAttachment, type Workload } from '../model.ts';
+import { type Holder, type OwnerRecord, sameAttachment } from '../model.ts';
 import type { Api, Surroundings } from '../ports.ts';
 import { holdIsFor, type Owner } from '../records.ts';
 
@@ -59,7 +59,7 @@ export async function mayTakeOver(around: Surroundings, heir: Heir, record: Owne
 export async function succeed(
   around: Surroundings,
   heir: Heir,
-  { workload, mayShare }: { readonly workload: Workload; readonly mayShare: boolean },
+  { mayShare }: { readonly mayShare: boolean },
   ip: Ip,
   record: OwnerRecord,
 ): Promise<{ readonly stay: readonly Holder[]; readonly gone: readonly Holder[] }> {
@@ -77,8 +77,7 @@ export async function succeed(
     if (!fate.alive) gone.push(holder);
     else if ((mayShare || isHolder) && stay.length === 0) stay.push(holder);
     else {
-      const whose = `; it is kept for ${workload.kind} ${workload.namespace}/${workload.name}`;
-      throw new HeldError(heir.owner.id.network, ip, { ...record, ...holder }, `${whose}${fate.hint}`);
+      throw new HeldError(heir.owner.id.network, ip, { ...record, holders: [holder] }, fate.hint);
     }
   }
   return { stay, gone };
