@@ -301,18 +301,19 @@ describe('check --conf', () => {
     expect(bad.code).toBe(1);
     for (const key of ['subnet', 'exclude[0]', 'cooldown']) expect(bad.stdout).toContain(`ipam.${key}`);
     const odd = desk.network('odd', {
-      ...{ subnet: '10.1.0.0/24', gatway: '10.1.0.1', kubeConfig: '/k' },
+      ...{ subnet: '10.1.0.0/24', gatway: '10.1.0.1', kubeConfig: '/absent/kubeconfig', nodeCIDR: true },
       etcdConfig: { etcdURL: 'http://h:1', etcdCaFile: '/x' },
       ranges: [[{ subnet: '10.2.0.0/24', rangestart: '10.2.0.9' }]],
     });
     const { code, stdout } = await kubeIpam(['check', '--conf', odd, '-o', 'json']);
     const report = JSON.parse(stdout) as { networks: { problems: string[]; warnings: string[] }[] };
     expect(code).toBe(1);
-    expect(report.networks[0]!.problems.join()).toContain('ipam.kubeConfig');
+    expect(report.networks[0]!.problems).toEqual([expect.stringContaining('ipam.nodeCIDR: this version')]);
     expect(report.networks[0]!.warnings).toEqual([
       'ipam.gatway: kube-ipam knows no such key and ignores it; did you mean "gateway"?',
       expect.stringContaining('ipam.etcdConfig.etcdCaFile: kube-ipam knows no such key'),
       'ipam.ranges[0][0].rangestart: kube-ipam knows no such key and ignores it; did you mean "rangeStart"?',
+      '/absent/kubeconfig cannot be read on this machine',
     ]);
   });
 

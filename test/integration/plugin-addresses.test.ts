@@ -2,6 +2,7 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { deadlineIn } from '../../src/base/clock.ts';
 import { parseIp } from '../../src/net/ip.ts';
+import { Desk } from '../helpers/command-line.ts';
 import { onEachStore } from '../helpers/each-store.ts';
 import { call, confOf, type Json } from '../helpers/plugin.ts';
 
@@ -78,15 +79,43 @@ onEachStore(here => {
       }
     });
 
-    it('11.5 a name without a namespace starts no look-up; a pod of Kubernetes is refused rather than given at random', async () => {
-      const kube = confOf(here.site, { ...subnet, kubeConfig: '/etc/kubernetes/admin.conf' });
+    it('11.5 a name without a namespace starts no look-up; a pod whose wishes cannot be read gets no random address', async () => {
+      using desk = new Desk();
+      // Nobody listens on port 1.
+      const cluster = { server: 'https://127.0.0.1:1', 'insecure-skip-tls-verify': true };
+      const file = {
+        clusters: [{ name: 'c', cluster }],
+        users: [{ name: 'u', user: { token: 't' } }],
+        contexts: [{ name: 'x', context: { cluster: 'c', user: 'u' } }],
+        'current-context': 'x',
+      };
+      const kubeConfig = desk.write('kubeconfig', file);
+      const kube = confOf(here.site, { ...subnet, kubeConfig });
       const podman = await call('ADD', { conf: kube, args: 'IgnoreUnknown=1;K8S_POD_NAME=db' });
       expect(podman.addresses).toEqual(['10.1.0.2']);
       const pod = 'K8S_POD_NAMESPACE=ns;K8S_POD_NAME=p;IgnoreUnknown=1';
       const { error } = await call('ADD', { conf: kube, containerID: 'c', args: pod });
-      expect(error).toMatchObject({ code: 2, msg: expect.stringContaining('ipam.kubeConfig') });
-      expect((await call('DEL', { conf: kube, args: pod })).exitCode).toBe(0);
+      expect(error).toMatchObject({ code: 11, msg: expect.stringContaining('127.0.0.1:1') });
+      const absent = confOf(here.site, { ...subnet, kubeConfig: `${kubeConfig}.absent` });
+      const without = await call('ADD', { conf: absent, containerID: 'c', args: pod });
+      expect(without.error).toMatchObject({ code: 7, msg: expect.stringContaining(`${kubeConfig}.absent`) });
+      for (const one of [kube, absent]) expect((await call('DEL', { conf: one, args: pod })).exitCode).toBe(0);
       expect(await here.site.remains()).toEqual([]);
+    });
+
+    it('103 a range with selectors serves no container that is no pod of Kubernetes, by name neither', async () => {
+      const pods = { matchLabels: { app: 'db' } };
+      const ranges = [
+        [{ subnet: '10.2.0.0/24', pods }, { subnet: '10.1.0.0/24' }],
+        [{ subnet: 'fd00::/64', pods: {} }],
+      ];
+      const only = (some: unknown) => confOf(here.site, { kubeConfig: '/absent', ranges: some });
+      const { error } = await call('ADD', { conf: only(ranges) });
+      expect(error).toMatchObject({ code: 103, msg: expect.stringContaining('range fd00::/64: it is for pods') });
+      expect((await call('ADD', { conf: only(ranges.slice(0, 1)) })).addresses).toEqual(['10.1.0.2']);
+      const named = await call('ADD', { conf: only(ranges.slice(0, 1)), containerID: 'c', args: 'IP=10.2.0.5' });
+      expect(named.error).toMatchObject({ code: 103, msg: expect.stringContaining('does not accept this pod') });
+      expect((await call('DEL', { conf: only(ranges) })).exitCode).toBe(0);
     });
 
     it('11.7 runtimeConfig.ipRanges come first', async () => {
