@@ -1,6 +1,8 @@
 // Installing and uninstalling the built executable, in folders of a test's own and in a machine of its own.
 import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
+  appendFileSync,
   chmodSync,
   copyFileSync,
   existsSync,
@@ -9,9 +11,11 @@ import {
   readFileSync,
   rmSync,
   statSync,
+  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
+import { createServer } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
@@ -61,15 +65,33 @@ describe('install', () => {
   it('may be repeated, and says what stays as it is', async () => {
     using desk = new Desk();
     await install(desk, 'install', 'bridge', ...network(desk));
-    const before = statSync(program(desk)).ino;
+    const inodes = () => [program(desk), join(desk.confDir, '1-kube-ipam.conf')].map(path => statSync(path).ino);
+    const before = inodes();
+    const again = await install(desk, 'install', 'bridge', ...network(desk));
+    expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('they are the same') });
+    expect(again.stdout.match(/^leave /gm)).toHaveLength(3);
+    expect(inodes()).toEqual(before);
+    const library = join(desk.folder, 'bin/kube-ipam.lib/libatomic.so.1');
+    const damages: readonly (() => void)[] = [
+      () => chmodSync(program(desk), 0o700),
+      () => writeFileSync(library, readFileSync(library).fill('x', 20_000, 20_010)),
+      () => appendFileSync(program(desk), 'x'),
+      () => rmSync(library),
+    ];
     // What copies that were killed half-way left behind, one of them by a process with any number.
     for (const left of [`${program(desk)}.1.new`, `${program(desk)}.1.0123456789ab.new`]) {
       writeFileSync(left, 'half');
       utimesSync(left, 0, 0);
     }
-    const again = await install(desk, 'install', 'bridge', ...network(desk));
-    expect(again).toMatchObject({ code: 0, stdout: expect.stringContaining('they are the same') });
-    expect(statSync(program(desk)).ino).not.toBe(before);
+    for (const damage of damages) {
+      damage();
+      expect(await install(desk, 'install')).toMatchObject({
+        code: 0,
+        stdout: expect.stringMatching(/^copy .*kube-ipam/),
+      });
+      expect(readFileSync(program(desk)).equals(readFileSync(executable))).toBe(true);
+      expect(readFileSync(library).equals(readFileSync(join(tree, libraryFolder, 'libatomic.so.1')))).toBe(true);
+    }
     const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir];
     const itself = await kubeIpam(['install', ...places], { program: program(desk) });
     expect(itself).toMatchObject({ code: 0, stdout: expect.stringContaining('it is this very file') });
@@ -81,6 +103,8 @@ describe('install', () => {
   it('replaces a copy that is running, and the runtime never sees half of one', async () => {
     using desk = new Desk();
     await install(desk, 'install');
+    // Another one, that runs all the same: the very same would be left alone.
+    appendFileSync(program(desk), 'x');
     // A command that waits for its input is a running copy.
     const running: ChildProcess = spawn(program(desk), ['import', '--data-dir', desk.dataDir], {
       stdio: ['pipe', 'ignore', 'pipe'],
@@ -102,7 +126,7 @@ describe('install', () => {
         expect(answer).toMatchObject({ code: 0, stdout: expect.stringContaining('supportedVersions') });
         asked++;
       }
-      expect(await done).toMatchObject({ code: 0 });
+      expect(await done).toMatchObject({ code: 0, stdout: expect.stringMatching(/^copy /) });
       expect(asked).toBeGreaterThan(0);
       expect(running.exitCode).toBeNull();
     } finally {
@@ -167,6 +191,38 @@ describe('install', () => {
     expect(files(desk.confDir)).toEqual(['1-kube-ipam.conf']);
   });
 
+  it('activates no new network whose store is away, with --need-store, and keeps what is there', async () => {
+    using desk = new Desk();
+    const flags = ['--subnet', '10.1.0.0/24', '--etcd-url', 'http://127.0.0.1:1', '--timeout', '2'];
+    const first = await install(desk, 'install', 'bridge', ...flags, '--need-store');
+    expect(first).toMatchObject({
+      code: 3,
+      stderr: expect.stringMatching(/is not written before .*\n.*cannot be reached/),
+    });
+    expect(files(desk.confDir)).toEqual([]);
+    expect(existsSync(program(desk))).toBe(true);
+    await install(desk, 'install', 'bridge', ...flags);
+    const [file] = files(desk.confDir);
+    const before = readFileSync(join(desk.confDir, file!), 'utf8');
+    // A node that boots while etcd is away: its network stays.
+    expect(await install(desk, 'install', 'bridge', ...flags, '--need-store')).toMatchObject({ code: 0 });
+    const changed = await install(desk, 'install', 'bridge', ...flags, '--need-store', '--mtu', '1400');
+    expect(changed.code).toBe(3);
+    expect(readFileSync(join(desk.confDir, file!), 'utf8')).toBe(before);
+    const embedded = await install(desk, 'install', 'bridge', ...network(desk), '--need-store');
+    expect(embedded).toMatchObject({ code: 0, stdout: expect.stringContaining(`write ${join(desk.confDir, file!)}`) });
+  });
+
+  it('closes a state folder that somebody has just made for it, and no other', async () => {
+    using desk = new Desk();
+    mkdirSync(desk.dataDir);
+    await install(desk, 'install', 'bridge', ...network(desk));
+    expect(statSync(desk.dataDir).mode & 0o777).toBe(0o700);
+    chmodSync(desk.dataDir, 0o755);
+    await install(desk, 'install', 'bridge', ...network(desk));
+    expect(statSync(desk.dataDir).mode & 0o777).toBe(0o755);
+  });
+
   it('refuses to install the sources', async () => {
     using desk = new Desk();
     const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir];
@@ -188,6 +244,42 @@ describe('install', () => {
     expect(said).toMatchObject({ code: 1, stderr: expect.stringMatching(/does not run here: .*noexec/) });
     expect(readFileSync(old, 'utf8')).toBe('the old one');
     expect(readdirSync(machine.path(bin)).sort()).toEqual(['kube-ipam', 'kube-ipam.lib']);
+  });
+
+  it('copies certificates for root alone, also those that a kubelet swaps by links', async ctx => {
+    const why = await whyNoMachine();
+    if (why !== undefined) return ctx.skip(why);
+    await using machine = await Machine.start('host-a');
+    using desk = new Desk();
+    await machine.must(['mount', '-t', 'tmpfs', '-o', 'mode=755', 'tmpfs', '/etc/cni']);
+    await machine.must(['mkdir', '-p', '/etc/kube-ipam']);
+    await machine.must(['mount', '-t', 'tmpfs', '-o', 'mode=755', 'tmpfs', '/etc/kube-ipam']);
+    const secret = join(desk.folder, 'secret');
+    mkdirSync(join(secret, '..2026_01'), { recursive: true });
+    writeFileSync(join(secret, '..2026_01/etcd-client.key'), 'key');
+    writeFileSync(join(secret, '..2026_01/etcd-ca.crt'), 'authority');
+    symlinkSync('..2026_01', join(secret, '..data'));
+    for (const name of ['etcd-client.key', 'etcd-ca.crt']) symlinkSync(join('..data', name), join(secret, name));
+    const places = ['--bin-dir', join(desk.folder, 'bin'), '--conf-dir', desk.confDir, '--certificates', secret];
+    const copy = () => machine.run([executable, 'install', ...places]);
+    expect(await copy()).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining('write /etc/kube-ipam/etcd-ca.crt\n'),
+    });
+    const there = () => machine.must(['busybox', 'stat', '-c', '%n %a %F', ...certificates]);
+    const certificates = ['/etc/kube-ipam/etcd-ca.crt', '/etc/kube-ipam/etcd-client.key'];
+    expect(await there()).toBe(certificates.map(path => `${path} 600 regular file\n`).join(''));
+    expect(await machine.must(['ls', '/etc/kube-ipam'])).toBe('etcd-ca.crt\netcd-client.key\n');
+    writeFileSync(join(secret, '..2026_01/etcd-client.key'), 'new');
+    const again = await copy();
+    expect(again.stdout).toContain(
+      'leave /etc/kube-ipam/etcd-ca.crt: it is the same\nwrite /etc/kube-ipam/etcd-client.key\n',
+    );
+    expect(await machine.must(['cat', '/etc/kube-ipam/etcd-client.key'])).toBe('new');
+    writeFileSync(join(secret, 'node'), 'worker');
+    expect(await copy()).toMatchObject({ code: 1, stderr: expect.stringContaining('holds the name of the node') });
+    const missing = await machine.run([executable, 'install', ...places, '--certificates', join(desk.folder, 'none')]);
+    expect(missing.code).toBe(2);
   });
 
   it('writes the name of the node, and uses it', async ctx => {
@@ -320,6 +412,118 @@ describe('uninstall', () => {
     expect(files(join(desk.folder, 'bin'))).toContain('kube-ipam');
     expect(await install(desk, 'uninstall', '--force')).toMatchObject({ code: 0 });
     expect(files(desk.confDir)).toEqual(['other.conf']);
+  });
+});
+
+describe('uninstall --all', () => {
+  /** A host as a container of the manifests sees it: its folders below another one. */
+  function host(desk: Desk) {
+    const root = join(desk.folder, 'host');
+    const place = (...parts: readonly string[]) => join(root, ...parts);
+    for (const folder of [
+      'run/kube-ipam',
+      'var/lib/kube-ipam/eip',
+      'etc/kube-ipam',
+      'etc/cni/net.d/kube-ipam.d',
+      'var/log',
+    ])
+      mkdirSync(place(folder), { recursive: true });
+    for (const file of ['etc/kube-ipam/node', 'etc/kube-ipam/etcd-client.key', 'etc/cni/net.d/kube-ipam.d/kubeconfig'])
+      writeFileSync(place(file), 'x');
+    for (const file of [
+      'var/lib/kube-ipam/ledger.json',
+      'var/lib/kube-ipam/eip/x',
+      'var/log/kube-ipam.log',
+      'run/other',
+    ])
+      writeFileSync(place(file), 'x');
+    return { root, place };
+  }
+
+  const etcd = { etcdConfig: { etcdURL: 'http://127.0.0.1:1' }, subnet: '10.1.0.0/24' };
+
+  async function installed(desk: Desk, ipam: object) {
+    const { root, place } = host(desk);
+    const conf = { cniVersion: '1.0.0', name: 'pods', type: 'bridge', ipam: { type: 'kube-ipam', ...ipam } };
+    const places = ['--bin-dir', place('opt/cni/bin'), '--conf-dir', place('etc/cni/net.d'), '--timeout', '1'];
+    const said = await kubeIpam(['install', '--conf', desk.write('pods.json', conf), ...places], {
+      program: executable,
+    });
+    expect(said.code).toBe(0);
+    const state = place('var/lib/cni/kube-ipam');
+    mkdirSync(join(state, 'spool'), { recursive: true });
+    writeFileSync(join(state, 'spool', '0123'), '{}');
+    writeFileSync(join(state, 'endpoint.json'), '{}');
+    const remove = (...argv: readonly string[]) =>
+      kubeIpam(['uninstall', '--all', '--root', root, ...argv], { program: executable });
+    return { root, place, state, remove };
+  }
+
+  it('leaves nothing but the log, and says so', async () => {
+    using desk = new Desk();
+    const { root, remove, state } = await installed(desk, etcd);
+    expect(await remove()).toMatchObject({ code: 2, stderr: expect.stringContaining('say --yes') });
+    const before = files(root);
+    const dry = await remove('--dry-run');
+    expect(dry).toMatchObject({ code: 0, stderr: expect.stringContaining(`1 DEL waits in ${state} for etcd`) });
+    expect(files(root)).toEqual(before);
+    const { code, stdout } = await remove('--yes');
+    expect(code).toBe(0);
+    expect(stdout).toContain('left: the addresses in etcd at http://127.0.0.1:1');
+    expect(stdout.match(/^removed /gm)).toHaveLength(8);
+    const left = files(root).filter(path => !statSync(join(root, path)).isDirectory());
+    expect(left).toEqual(['run/other', 'var/log/kube-ipam.log']);
+    expect(files(root).filter(path => /kube-ipam/.test(path))).toEqual(['var/log/kube-ipam.log']);
+    expect(await remove('--yes')).toMatchObject({ code: 0, stdout: expect.stringContaining('nothing to remove') });
+  });
+
+  it('takes the embedded store of the host along, not that of the container', async () => {
+    using desk = new Desk();
+    const { state, remove } = await installed(desk, { subnet: '10.1.0.0/24', dataDir: desk.dataDir });
+    writeFileSync(join(state, 'mine'), 'x');
+    mkdirSync(join(desk.folder, 'host', desk.dataDir), { recursive: true });
+    copyFileSync(join(desk.dataDir, 'store.db'), join(desk.folder, 'host', desk.dataDir, 'store.db'));
+    const { code, stdout } = await remove('--yes');
+    expect({ code, stdout }).toEqual({
+      code: 0,
+      stdout: expect.stringContaining(`removed the store in ${join(desk.folder, 'host', desk.dataDir)}`),
+    });
+    expect(existsSync(join(desk.folder, 'host', desk.dataDir))).toBe(false);
+    expect(existsSync(join(desk.dataDir, 'store.db'))).toBe(true);
+    expect(files(state)).toEqual(['mine']);
+  });
+
+  it('refuses while the agent runs, and not for a socket that it has left', async () => {
+    using desk = new Desk();
+    const { place, root, remove } = await installed(desk, etcd);
+    const socket = place('run/kube-ipam/agent.sock');
+    const agent = createServer().listen(socket);
+    await once(agent, 'listening');
+    const before = files(root);
+    try {
+      expect(await remove('--yes')).toMatchObject({
+        code: 4,
+        stderr: expect.stringContaining('agent of this node is running'),
+      });
+      expect(files(root)).toEqual(before);
+    } finally {
+      agent.close();
+    }
+    writeFileSync(socket, '');
+    expect(await remove('--yes')).toMatchObject({ code: 0 });
+    expect(existsSync(socket)).toBe(false);
+  });
+
+  it('stays afterwards when it is told to', async () => {
+    using desk = new Desk();
+    const { root, place } = await installed(desk, etcd);
+    const child = spawn(executable, ['uninstall', '--all', '--yes', '--stay', '--root', root], { stdio: 'ignore' });
+    const ended = once(child, 'close');
+    await expect.poll(() => existsSync(place('run/kube-ipam')), { timeout: 20_000 }).toBe(false);
+    await sleep(300);
+    expect(child.exitCode).toBeNull();
+    child.kill('SIGTERM');
+    expect(await ended).toEqual([null, 'SIGTERM']);
   });
 });
 

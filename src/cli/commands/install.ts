@@ -1,18 +1,27 @@
 // `kube-ipam install`: puts the plugin where the runtime looks for it, and a network configuration beside.
-import { existsSync, mkdirSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { version } from '../../base/version.ts';
 import type { NetworkConfig } from '../../ipam/config.ts';
-import { recordNetwork } from '../../ipam/service/networks.ts';
+import { type Recording, recordNetwork } from '../../ipam/service/networks.ts';
 import { namePattern } from '../../store/keys.ts';
-import { syncFolder, writeAtomically } from '../atomic-file.ts';
+import { syncFolder } from '../atomic-file.ts';
 import { type Args, type Command, exit, given, text, UsageError } from '../command.ts';
 import { networkFlags } from '../conf-flags.ts';
 import { mainPlugins } from '../conf-templates.ts';
 import { type NewConf, newConf, otherForm } from '../install/conf-file.ts';
-import { executableName, installExecutable, isInstalled, probe, type Source, sourceOf } from '../install/executable.ts';
-import { nodeFile, type Places, placeFlags, placesOf } from '../install/places.ts';
+import {
+  executableName,
+  installExecutable,
+  isInstalled,
+  isUpToDate,
+  probe,
+  type Source,
+  sourceOf,
+} from '../install/executable.ts';
+import { certificatesIn, closeNewFolder, holds, putFile } from '../install/files.ts';
+import { nodeFile, nodeFolder, type Places, placeFlags, placesOf } from '../install/places.ts';
 import { confFilesOf, networksIn, readConfFile } from '../networks.ts';
 import { plain } from '../output.ts';
 import type { CliIo } from '../program.ts';
@@ -27,17 +36,27 @@ export const command: Command = {
     'Copies this executable and its libraries into the plugin folder, makes sure that they run, and writes the network ' +
     'configuration last, as the runtime begins to use it at once: from --conf FILE, or from a main plugin and the flags of ' +
     '"kube-ipam conf". Without either only the executable is installed. Replaces an older copy while that is running. ' +
-    'May be repeated.',
+    'May be repeated; what is there already stays untouched.',
   positionals: [{ name: 'plugin', describe: 'main plugin', required: false, choices: mainPlugins }],
   flags: {
     ...placeFlags,
     conf: { type: 'string', value: 'FILE', describe: 'install this configuration, as it is' },
     node: { type: 'string', value: 'NAME', describe: `write this node's name to ${nodeFile}` },
+    certificates: {
+      type: 'string',
+      value: 'DIR',
+      describe: `copy the files of this folder, a mounted Secret say, to ${nodeFolder} (mode 0600)`,
+    },
+    'need-store': {
+      type: 'boolean',
+      describe: 'write a new or changed configuration only when its store answers',
+    },
     ...confFlags,
   },
   examples: [
     ['kube-ipam install bridge --subnet 10.1.0.0/24', 'one machine, embedded store'],
     ['kube-ipam install --conf my-network.conflist --node worker-1', ''],
+    ['kube-ipam install --conf pods.conflist --node worker-1 --certificates /secret --need-store', 'as the DaemonSet does'],
     ['kube-ipam install macvlan --master eth1 --subnet 10.1.0.0/16 --etcd-url https://10.0.0.1:2379 --dry-run', ''],
   ],
   async run(args, io) {
@@ -49,10 +68,11 @@ export const command: Command = {
     const dryRun = given(args, 'dry-run');
     const say = (line: string) => io.writeStdout(`${dryRun ? 'would ' : ''}${plain(line)}\n`);
     await copyExecutable(source, places, dryRun, say);
-    if (node !== undefined) {
-      if (!dryRun) writeWithFolder(nodeFile, `${node}\n`);
-      say(`write ${nodeFile}: ${node}`);
-    }
+    const put = (path: string, bytes: string | Buffer, mode: number, shown = '') =>
+      putFile(path, bytes, mode, dryRun, line => say(line + shown));
+    const certificates = text(args, 'certificates');
+    if (certificates !== undefined) for (const [path, bytes] of certificatesIn(certificates)) put(path, bytes, 0o600);
+    if (node !== undefined) put(nodeFile, `${node}\n`, 0o644, `: ${node}`);
     if (conf === undefined)
       io.writeStderr('no network configuration was written: name a main plugin, or --conf FILE\n');
     else await installConf(conf, places, args, io, dryRun, say);
@@ -65,6 +85,10 @@ async function copyExecutable(source: Source, { binDir }: Places, dryRun: boolea
   if (isInstalled(source, binDir)) {
     if (!dryRun) await probe(target);
     return say(`leave ${target} (version ${version}): it is this very file`);
+  }
+  if (isUpToDate(source, binDir)) {
+    if (!dryRun) await probe(target);
+    return say(`leave ${target} (version ${version}): it is the same`);
   }
   if (!dryRun) {
     try {
@@ -94,12 +118,15 @@ async function installConf(
   }
   const other = otherForm(confDir, conf.name);
   if (!dryRun) {
-    writeWithFolder(path, conf.text);
+    for (const { config } of conf.reports) if (config !== undefined) closeNewFolder(config.store.dataDir);
+    if (given(args, 'need-store') && !holds(path, conf.text, 0o644)) await needStore(conf, path, args, warn);
+  }
+  putFile(path, conf.text, 0o644, dryRun, say);
+  if (!dryRun) {
     if (other !== undefined) rmSync(other, { force: true });
     syncFolder(confDir);
     readBack(path);
   }
-  say(`write ${path}`);
   if (other !== undefined) say(`remove ${other}, its older form`);
   const first = confFilesOf(confDir)[0];
   if (!dryRun && first !== undefined && first !== path) {
@@ -107,6 +134,16 @@ async function installConf(
   }
   for (const { config } of conf.reports) {
     if (config !== undefined) await recordRanges(config, args, dryRun, say, warn);
+  }
+}
+
+/** A runtime that is given a network whose store does not answer can start no pod any more. */
+async function needStore(conf: NewConf, path: string, args: Args, warn: (line: string) => void): Promise<void> {
+  try {
+    for (const { config } of conf.reports) if (config !== undefined) await record(config, args);
+  } catch (error) {
+    warn(`${path} is not written before the store of its network answers`);
+    throw error;
   }
 }
 
@@ -121,11 +158,7 @@ async function recordRanges(
   const what = `the ranges of network ${config.network} in the store`;
   if (dryRun) return say(`record ${what}`);
   try {
-    await using store = await openChosen(
-      { access: { ...config, timeout: timeoutOf(args) ?? config.timeout } },
-      { absent: 'make' },
-    );
-    const recording = await recordNetwork(store.around, config, store.node);
+    const recording = await record(config, args);
     if (recording === 'same') say(`leave ${what}: they are the same`);
     else say(`${recording === 'written' ? 'record' : 'replace'} ${what}`);
   } catch (error) {
@@ -134,16 +167,15 @@ async function recordRanges(
   }
 }
 
+async function record(config: NetworkConfig, args: Args): Promise<Recording> {
+  await using store = await openChosen(
+    { access: { ...config, timeout: timeoutOf(args) ?? config.timeout } },
+    { absent: 'make' },
+  );
+  return await recordNetwork(store.around, config, store.node);
+}
+
 function readBack(path: string): void {
   if (networksIn(readConfFile(path), path).length > 0) return;
   throw new FailureError(code.io, `${path} does not hold what was written: is another program writing there?`);
-}
-
-function writeWithFolder(path: string, content: string): void {
-  try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
-  } catch (error) {
-    throw new FailureError(code.io, `${dirname(path)} cannot be made: ${messageOf(error)}`, { cause: error });
-  }
-  writeAtomically(path, content, 0o644);
 }

@@ -1,5 +1,5 @@
 // `kube-ipam uninstall`: takes back what `install` put on a node, the configuration first.
-import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
+import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { readAccessConfig } from '../../ipam/config.ts';
@@ -10,10 +10,11 @@ import { type Args, type Command, exit, given, text } from '../command.ts';
 import { defaultDataDir } from '../conf-templates.ts';
 import { ownConfFiles } from '../install/conf-file.ts';
 import { executableName, installedParts, removeExecutable } from '../install/executable.ts';
-import { nodeFile, type Places, placeFlags, placesOf } from '../install/places.ts';
+import { agentListens, ownFolders, removeFolder, removeState, stateIn, waitingDels } from '../install/node-state.ts';
+import { nodeFile, type Places, placeFlags, placesOf, rootFlag } from '../install/places.ts';
 import { stillHeld } from '../install/still-held.ts';
 import { networksIn, readConfFile, readConfFolder } from '../networks.ts';
-import { plain } from '../output.ts';
+import { counted, plain } from '../output.ts';
 import type { CliIo } from '../program.ts';
 
 export const command: Command = {
@@ -23,10 +24,15 @@ export const command: Command = {
     'Removes the network configuration first, so that the runtime stops using it, then the executable and its libraries. ' +
     'The addresses stay recorded; --purge removes the embedded store as well, also where an earlier uninstall left it. ' +
     'Remove the pods before: their addresses are given back by the executable; where the embedded store still holds some, ' +
-    'a warning says so. May be repeated.',
+    'a warning says so. With --all nothing of kube-ipam stays on this node but its log; etcd is never touched. May be repeated.',
   positionals: [],
   flags: {
     ...placeFlags,
+    ...rootFlag,
+    all: {
+      type: 'boolean',
+      describe: 'as --purge, and certificates, kubeconfig, waiting DELs and sockets as well; the agent must have ended',
+    },
     purge: { type: 'boolean', describe: 'remove the embedded store too: forgets who has which address' },
     'data-dir': {
       type: 'string',
@@ -35,43 +41,68 @@ export const command: Command = {
     },
     yes: { type: 'boolean', short: 'y', describe: 'do not ask' },
     force: { type: 'boolean', describe: 'also while other networks use kube-ipam' },
+    stay: { type: 'boolean', describe: 'do not end afterwards: a DaemonSet would only start it again' },
   },
   examples: [
     ['kube-ipam uninstall --dry-run', ''],
     ['kube-ipam uninstall --purge --yes', 'with the embedded store'],
+    ['kube-ipam uninstall --all --yes --root /host', 'in a container, as the manifests do'],
   ],
   async run(args, io) {
     const places = placesOf(args);
+    const all = given(args, 'all');
+    const dryRun = given(args, 'dry-run');
     const own = ownConfFiles(args, places.confDir);
-    const stores = [...storesOf(own), ...strayStores(args, own, places)];
+    const stores = [...storesOf(own, places), ...strayStores(args, own, places)];
     if (!given(args, 'force')) refuseUsed(own, places);
-    await warnOfHeld(stores, args, places, io);
-    const purged = given(args, 'purge') ? stores.filter(store => store.kind === 'embedded') : [];
-    if (purged.length > 0 && !given(args, 'dry-run')) {
-      const folders = purged.map(({ dataDir }) => dataDir).join(', ');
-      const question = `Remove the store in ${folders}? Nobody will know any more who has which address.`;
-      if (!confirmed(args, io, question)) {
-        io.writeStderr('nothing was removed\n');
-        return exit.trouble;
-      }
+    if (all && (await agentListens(places))) {
+      io.writeStderr('the agent of this node is running: end it first (its DaemonSet or unit); nothing was removed\n');
+      return exit.running;
     }
-    remove(own, purged, places, given(args, 'dry-run'), io);
+    await warnOfHeld(stores, args, places, io);
+    const purged = stores.filter(({ kind }) => all || (given(args, 'purge') && kind === 'embedded'));
+    if (all) warnOfWaiting(purged, io);
+    if (!dryRun && !isAgreed(purged, all, args, io)) {
+      io.writeStderr('nothing was removed\n');
+      return exit.trouble;
+    }
+    const usual = all ? [join(places.root, defaultDataDir)] : [];
+    const states = [...purged.map(({ dataDir }) => dataDir), ...usual].filter(folder => stateIn(folder).length > 0);
+    const folders = all ? ownFolders(places) : [];
+    remove({ files: own, states: [...new Set(states)], folders }, places, dryRun, io);
     tellWhatStays(
-      stores.filter(store => !purged.some(one => one === store)),
+      stores.filter(store => !purged.includes(store) || store.kind === 'etcd'),
       args,
+      places,
       io,
     );
+    if (given(args, 'stay')) await forever();
     return exit.fine;
   },
 };
 
+function isAgreed(purged: readonly StoreTarget[], all: boolean, args: Args, io: CliIo): boolean {
+  const folders = purged.filter(({ kind }) => kind === 'embedded').map(({ dataDir }) => dataDir);
+  if (folders.length > 0) {
+    const question = `Remove the store in ${folders.join(', ')}? Nobody will know any more who has which address.`;
+    return confirmed(args, io, question);
+  }
+  return !all || confirmed(args, io, 'Remove all that kube-ipam keeps on this node?');
+}
+
+/** Nothing wakes it up: whoever started it ends it. */
+function forever(): Promise<never> {
+  return new Promise(() => setInterval(() => {}, 2 ** 31 - 1));
+}
+
 /** The stores that the configurations to be removed name; one that cannot be read names none. */
-function storesOf(files: readonly string[]): StoreTarget[] {
+function storesOf(files: readonly string[], { root }: Places): StoreTarget[] {
   const stores = new Map<string, StoreTarget>();
   for (const file of files) {
     try {
       for (const { conf } of networksIn(readConfFile(file), file)) {
-        const { store } = readAccessConfig(conf);
+        const { store: inHost } = readAccessConfig(conf);
+        const store = { ...inHost, dataDir: join(root, inHost.dataDir) };
         stores.set(JSON.stringify(store), store);
       }
     } catch (error) {
@@ -82,21 +113,36 @@ function storesOf(files: readonly string[]): StoreTarget[] {
 }
 
 /** The embedded store that an earlier uninstall left: no configuration leads to it any more. */
-function strayStores(args: Args, own: readonly string[], { confDir }: Places): EmbeddedTarget[] {
+function strayStores(args: Args, own: readonly string[], { root, confDir }: Places): EmbeddedTarget[] {
   // A folder of configurations of its own is not this host's, and neither is the usual store.
-  const dataDir = text(args, 'data-dir') ?? (text(args, 'conf-dir') === undefined ? defaultDataDir : undefined);
-  if (dataDir === undefined || own.length > 0 || readConfFolder(confDir).networks.length > 0) return [];
+  const named = text(args, 'data-dir') ?? (text(args, 'conf-dir') === undefined ? defaultDataDir : undefined);
+  if (named === undefined || own.length > 0 || readConfFolder(confDir).networks.length > 0) return [];
+  const dataDir = join(root, named);
   return existsSync(join(dataDir, 'store.db')) ? [{ kind: 'embedded', dataDir }] : [];
 }
 
 /** Also of the networks that --force leaves behind. */
 async function warnOfHeld(stores: readonly StoreTarget[], args: Args, places: Places, io: CliIo): Promise<void> {
   if (!existsSync(join(places.binDir, executableName))) return;
-  const others = storesOf(readConfFolder(places.confDir).networks.map(({ file }) => file));
+  const others = storesOf(
+    readConfFolder(places.confDir).networks.map(({ file }) => file),
+    places,
+  );
   const embedded = [...stores, ...others].filter(({ kind }) => kind === 'embedded');
   for (const dataDir of new Set(embedded.map(store => store.dataDir))) {
     const warning = await stillHeld(dataDir, args);
     if (warning !== undefined) io.writeStderr(`warning: ${plain(warning)}\n`);
+  }
+}
+
+function warnOfWaiting(stores: readonly StoreTarget[], io: CliIo): void {
+  for (const { dataDir } of stores.filter(({ kind }) => kind === 'etcd')) {
+    const count = waitingDels(dataDir);
+    if (count === 0) continue;
+    const waiting = `${counted(count, 'DEL waits', 'DELs wait')} in ${dataDir} for etcd`;
+    io.writeStderr(
+      `warning: ${plain(waiting)}: without them the addresses stay taken until gc or "kube-ipam release"\n`,
+    );
   }
 }
 
@@ -110,27 +156,34 @@ function refuseUsed(own: readonly string[], { confDir, binDir }: Places): void {
   );
 }
 
-function remove(
-  own: readonly string[],
-  purged: readonly EmbeddedTarget[],
-  places: Places,
-  dryRun: boolean,
-  io: CliIo,
-): void {
+interface Removal {
+  /** Network configurations. */
+  readonly files: readonly string[];
+  /** Folders of embedded stores, or of what a node keeps beside etcd. */
+  readonly states: readonly string[];
+  readonly folders: readonly string[];
+}
+
+function remove({ files, states, folders }: Removal, places: Places, dryRun: boolean, io: CliIo): void {
   const say = (line: string) => io.writeStdout(`${dryRun ? 'would remove' : 'removed'} ${plain(line)}\n`);
   try {
-    for (const file of own) {
+    for (const file of files) {
       if (!dryRun) rmSync(file, { force: true });
       say(file);
     }
-    if (own.length > 0 && !dryRun) syncFolder(places.confDir);
+    if (files.length > 0 && !dryRun) syncFolder(places.confDir);
     const there = dryRun ? installedParts(places.binDir) : removeExecutable(places.binDir);
     for (const path of there) say(path);
-    for (const { dataDir } of purged) {
-      if (!dryRun) purge(dataDir);
-      say(`the store in ${dataDir}`);
+    for (const dataDir of states) {
+      const what = stateIn(dataDir).includes('store.db') ? 'store' : 'state';
+      if (!dryRun) removeState(dataDir);
+      say(`the ${what} in ${dataDir}`);
     }
-    if (own.length + there.length + purged.length === 0)
+    for (const folder of folders) {
+      if (!dryRun) removeFolder(folder);
+      say(folder);
+    }
+    if (files.length + there.length + states.length + folders.length === 0)
       io.writeStdout('nothing to remove: kube-ipam is not installed there\n');
   } catch (error) {
     throw new FailureError(code.io, `not everything could be removed: ${messageOf(error)}; run it again`, {
@@ -139,17 +192,7 @@ function remove(
   }
 }
 
-/** Only what kube-ipam itself makes there: a dataDir that was set to a shared folder must not take that with it. */
-function purge(dataDir: string): void {
-  if (!existsSync(dataDir)) return;
-  for (const name of readdirSync(dataDir)) {
-    const isOurs = /^(store\.db(-wal|-shm|-journal)?|\.new-.*|doubt|spool|endpoint\.json)$/.test(name);
-    if (isOurs) rmSync(join(dataDir, name), { recursive: true, force: true });
-  }
-  if (readdirSync(dataDir).length === 0) rmdirSync(dataDir);
-}
-
-function tellWhatStays(stores: readonly StoreTarget[], args: Args, io: CliIo): void {
+function tellWhatStays(stores: readonly StoreTarget[], args: Args, { root }: Places, io: CliIo): void {
   for (const store of stores) {
     if (store.kind === 'embedded') {
       if (existsSync(store.dataDir)) io.writeStdout(`left: the addresses in ${store.dataDir} (--purge removes them)\n`);
@@ -158,5 +201,6 @@ function tellWhatStays(stores: readonly StoreTarget[], args: Args, io: CliIo): v
       if (given(args, 'purge')) io.writeStdout('--purge never touches etcd\n');
     }
   }
-  if (existsSync(nodeFile)) io.writeStdout(`left: ${nodeFile}, and logs\n`);
+  const file = join(root, nodeFile);
+  if (existsSync(file)) io.writeStdout(`left: ${file}, and logs\n`);
 }

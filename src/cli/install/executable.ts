@@ -44,6 +44,24 @@ export function isInstalled(source: Source, binDir: string): boolean {
   return own !== undefined && there !== undefined && own.dev === there.dev && own.ino === there.ino;
 }
 
+/** Whether executable and libraries lie there already, byte for byte, and may be run. */
+export function isUpToDate(source: Source, binDir: string): boolean {
+  const libraries = source.libraries.map(path => [path, join(binDir, libraryFolder, basename(path)), 0o644] as const);
+  const pairs = [...libraries, [source.executable, join(binDir, executableName), 0o755] as const];
+  return pairs.every(([from, to, mode]) => {
+    const there = statSync(to, { throwIfNoEntry: false });
+    if (there?.isFile() !== true || (there.mode & 0o777) !== mode) return false;
+    return there.size === statSync(from).size && haveSameBytes(from, to);
+  });
+}
+
+function haveSameBytes(one: string, other: string): boolean {
+  using near = new Chunks(one);
+  using far = new Chunks(other);
+  for (let chunk = near.next(); chunk.length > 0; chunk = near.next()) if (!chunk.equals(far.next())) return false;
+  return far.next().length === 0;
+}
+
 /** Copies both; the new executable must have answered before it takes the old one's place. */
 export async function installExecutable(source: Source, binDir: string): Promise<void> {
   mkdirSync(binDir, { recursive: true, mode: 0o755 });
@@ -60,13 +78,30 @@ export async function installExecutable(source: Source, binDir: string): Promise
 }
 
 function copyInto(file: AtomicFile, path: string): void {
-  const fd = openSync(path, 'r');
-  try {
-    const chunk = Buffer.allocUnsafe(4 * 2 ** 20);
-    for (let length = readSync(fd, chunk); length > 0; length = readSync(fd, chunk))
-      file.write(chunk.subarray(0, length));
-  } finally {
-    closeSync(fd);
+  using chunks = new Chunks(path);
+  for (let chunk = chunks.next(); chunk.length > 0; chunk = chunks.next()) file.write(chunk);
+}
+
+/** Reads a file of more than a hundred megabytes piece by piece. */
+class Chunks implements Disposable {
+  readonly #fd: number;
+  readonly #buffer = Buffer.allocUnsafe(4 * 2 ** 20);
+
+  constructor(path: string) {
+    this.#fd = openSync(path, 'r');
+  }
+
+  /** Valid until the next call; empty at the end. All but the last are full, so that two files can be compared. */
+  next(): Buffer {
+    let length = 0;
+    for (let more = -1; more !== 0 && length < this.#buffer.length; length += more) {
+      more = readSync(this.#fd, this.#buffer, length, this.#buffer.length - length, null);
+    }
+    return this.#buffer.subarray(0, length);
+  }
+
+  [Symbol.dispose](): void {
+    closeSync(this.#fd);
   }
 }
 
