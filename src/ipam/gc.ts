@@ -1,6 +1,8 @@
 // Who counts as dead, from what the Kubernetes API says of a holder's pod and node. Pure: nothing is asked here.
-import type { Found, Pod as KubePod, Node, NodeCondition } from '../kube/objects.ts';
-import type { Holder } from './model.ts';
+import type { Machine } from '../base/node.ts';
+import type { Found, Pod as KubePod, Node, NodeCondition, StatefulSet } from '../kube/objects.ts';
+import type { AttachmentId } from '../store/keys.ts';
+import { type Holder, type OwnerRecord, sameAttachment } from './model.ts';
 
 /** The kubelet writes the uid of a static pod into this annotation of the mirror that the API shows. */
 const mirrorAnnotation = 'kubernetes.io/config.mirror';
@@ -17,6 +19,96 @@ export function whyDead(holder: Holder, pod: KubePod | undefined): string | unde
   if (holder.pod.uid !== undefined && !isPod(pod, holder.pod.uid)) return 'another pod has its name now';
   const { phase } = pod.status ?? {};
   return phase === 'Succeeded' || phase === 'Failed' ? `its pod has ended (${phase})` : undefined;
+}
+
+/** All of a pod that these rules look at: lists of pods are long. */
+export function outlineOf({ metadata, status }: KubePod): KubePod {
+  const { namespace, name, uid, annotations } = metadata;
+  const mirror = annotations?.[mirrorAnnotation];
+  return {
+    metadata: {
+      name,
+      uid,
+      ...(namespace !== undefined && { namespace }),
+      ...(mirror !== undefined && { annotations: { [mirrorAnnotation]: mirror } }),
+    },
+    ...(status?.phase !== undefined && { status: { phase: status.phase } }),
+  };
+}
+
+/** What gc judges: an attachment, and the records that name it. */
+export interface Subject {
+  readonly id: AttachmentId;
+  /** The store's revision that created the attachment. */
+  readonly created: number;
+  readonly owners: readonly OwnerRecord[];
+}
+
+/** The kinds whose owners live and die with a container; a hold goes by its lease, the others by whoever made them. */
+const mortal: readonly OwnerRecord['kind'][] = ['dynamic', 'fixed', 'sticky'];
+
+/** Why no rule may touch this record, whoever names it; undefined when one may. */
+export function whyImmortal({ kind, cluster: theirs }: OwnerRecord, cluster: string): string | undefined {
+  if (!mortal.includes(kind)) return `it is of kind ${kind}`;
+  return theirs === cluster ? undefined : `it belongs to cluster ${theirs}`;
+}
+
+/** Where features keep their parts in place of a node's name. */
+const featureNodes = ['kube-ipam.eip', 'kube-ipam.public-ip'];
+
+/** Why no rule may touch this attachment; undefined when one may. */
+export function whyUntouchable({ id, owners }: Subject, cluster: string): string | undefined {
+  if (featureNodes.includes(id.node)) return `${id.node} is no node`;
+  if (owners.length === 0) return 'no record names it';
+  return owners.map(owner => whyImmortal(owner, cluster)).find(why => why !== undefined);
+}
+
+/** The holders of its addresses that are this attachment, one for each record. */
+function holdersOf({ id, owners }: Subject): readonly Holder[] {
+  return owners.flatMap(owner => owner.holders.find(holder => sameAttachment(holder, id)) ?? []);
+}
+
+/**
+ * The holder by whose pod the API can judge the attachment; undefined where there is none: a container of podman has no
+ * namespace, and records that disagree prove nothing.
+ */
+export function holderOfPod(subject: Subject): Holder | undefined {
+  const [first, ...others] = holdersOf(subject);
+  const { namespace = '', name = '', uid } = first?.pod ?? {};
+  if (namespace === '' || name === '') return undefined;
+  const isSame = ({ pod }: Holder) => pod?.namespace === namespace && pod.name === name && pod.uid === uid;
+  return others.every(isSame) ? first : undefined;
+}
+
+/** Whether a newer sandbox of the same pod, among these, has taken the place of this one. */
+export function isReplaced(subject: Subject, among: readonly Subject[]): boolean {
+  const uid = holderOfPod(subject)?.pod?.uid;
+  if (uid === undefined) return false;
+  const { network, ifname } = subject.id;
+  return among.some(
+    other =>
+      other.created > subject.created &&
+      other.id.network === network &&
+      other.id.ifname === ifname &&
+      holderOfPod(other)?.pod?.uid === uid,
+  );
+}
+
+/** Whether this machine wrote it before it was started again: no network namespace outlives that. */
+export function isOfEarlierBoot(subject: Subject, { machine, boot }: Machine): boolean {
+  if (machine === '' || boot === '') return false;
+  const holders = holdersOf(subject);
+  return holders.length > 0 && holders.every(one => one.machine === machine && one.boot !== '' && one.boot !== boot);
+}
+
+/** Why a StatefulSet has no pod of this ordinal any more; undefined while it may have one. */
+export function whyUnclaimed(set: StatefulSet | undefined, ordinal: number): string | undefined {
+  if (set === undefined) return 'its StatefulSet is gone';
+  if (set.spec === undefined) return undefined;
+  const { replicas = 1, ordinals: { start = 0 } = {} } = set.spec;
+  if (ordinal >= start && ordinal < start + replicas) return undefined;
+  const has = replicas === 0 ? 'no pods' : `the ordinals ${start} to ${start + replicas - 1}`;
+  return `its StatefulSet has ${has} now`;
 }
 
 /** Milliseconds for which a node may be not ready before what ran there counts as lost. */

@@ -3,7 +3,7 @@ import type { Deadline } from '../base/clock.ts';
 import type { Log } from '../base/log.ts';
 import type { Machine } from '../base/node.ts';
 import type { Labels } from '../base/selector.ts';
-import type { Found, Pod as KubePod, Node } from '../kube/objects.ts';
+import type { Found, Pod as KubePod, Node, StatefulSet } from '../kube/objects.ts';
 import type { AttachmentId, Keys } from '../store/keys.ts';
 import type { Kv } from '../store/kv.ts';
 import type { Pod } from './model.ts';
@@ -31,6 +31,20 @@ export interface Api {
   pod(namespace: string, name: string, deadline: Deadline): Promise<KubePod | undefined>;
   /** As the API has it now, with the API server's clock. */
   node(name: string, deadline: Deadline): Promise<Found<Node> | undefined>;
+}
+
+/** What gc asks: all of it as the API has it now (quorum reads, no cache). Throws as `Api` does. */
+export interface GcApi extends Pick<Api, 'clusterUid' | 'pod' | 'node'> {
+  /** Outlines of all pods that are bound to a node. A list may take longer than one answer: it has its own deadline. */
+  podsOn(node: string): Promise<readonly KubePod[]>;
+  /** All nodes, with nothing but `nodeInfo`. */
+  nodes(): Promise<readonly Node[]>;
+  statefulSet(namespace: string, name: string, deadline: Deadline): Promise<StatefulSet | undefined>;
+  /**
+   * Whether there is a VM of KubeVirt, or an instance of one, of this name; false also where it is proven that the
+   * cluster has no KubeVirt.
+   */
+  hasVm(namespace: string, name: string, deadline: Deadline): Promise<boolean>;
 }
 
 /** One command's surroundings. */

@@ -45,8 +45,8 @@ export interface Node extends KubeObject {
   };
   readonly status?: {
     readonly conditions?: readonly NodeCondition[];
-    /** `machineID` is what the kubelet read in its /etc/machine-id. */
-    readonly nodeInfo?: { readonly machineID?: string };
+    /** What the kubelet read in /etc/machine-id and in /proc/sys/kernel/random/boot_id. */
+    readonly nodeInfo?: { readonly machineID?: string; readonly bootID?: string };
   };
 }
 

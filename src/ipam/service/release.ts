@@ -14,14 +14,8 @@ import {
   UnreachableError,
   type Write,
 } from '../../store/kv.ts';
-import {
-  isPlainAttachment,
-  namesAttachment,
-  type OwnerRecord,
-  parseAttachment,
-  parseOwner,
-  sameAttachment,
-} from '../model.ts';
+import { isOfEarlierBoot, type Subject, whyUntouchable } from '../gc.ts';
+import { isPlainAttachment, namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 import { afterRelease } from '../records.ts';
 import { ipOfKey, refuseNewerFormat } from './look.ts';
@@ -174,10 +168,16 @@ export async function readHeld(around: Surroundings, id: AttachmentId): Promise<
 
 /** All attachments of a node, or of a network on it, with their records. Throws code 101 as DEL does. */
 export async function readAttachments(around: Surroundings, prefix: string): Promise<HeldAttachment[]> {
-  const { kv, keys, deadline } = around;
+  const { kv, deadline } = around;
   const found = (await kv.read([{ from: prefix, to: afterPrefix(prefix) }, { key: formatKey }], deadline)).answers;
   refuseNewerFormat(found[1]!.entries[0]);
-  const attachments = found[0]!.entries.flatMap(attachment => {
+  return withRecords(around, found[0]!.entries);
+}
+
+/** Attachments as they were read, with the records that name them now. */
+export async function withRecords(around: Surroundings, entries: readonly Entry[]): Promise<HeldAttachment[]> {
+  const { kv, keys, deadline } = around;
+  const attachments = entries.flatMap(attachment => {
     const parsed = parseKey(attachment.key);
     return parsed?.type === 'attachment' ? [{ id: parsed.id, attachment }] : [];
   });
@@ -190,6 +190,11 @@ export async function readAttachments(around: Surroundings, prefix: string): Pro
     ...attachments[i]!,
     owned: ownedBy(attachments[i]!.id, own),
   }));
+}
+
+/** As the rules of gc see it. */
+export function subjectOf({ id, attachment, owned }: HeldAttachment): Subject {
+  return { id, created: attachment.created, owners: owned.map(({ owner }) => owner) };
 }
 
 /** Frees an attachment as it was read; false when it changed since and was left alone. */
@@ -206,15 +211,10 @@ export async function releaseRead(
  * cluster on the same etcd are not ours to judge.
  */
 export async function readEarlierBoots(around: Surroundings, node: string, cluster: string): Promise<HeldAttachment[]> {
-  const { machine, boot } = around.machine;
-  if (machine === '' || boot === '') return [];
   const all = await readAttachments(around, around.keys.attachments(node));
-  return all.filter(({ id, owned }) => {
-    const isEarlier = ({ owner }: Owned) => {
-      const holder = owner.holders.find(one => sameAttachment(one, id));
-      return owner.cluster === cluster && holder?.machine === machine && ![boot, ''].includes(holder.boot);
-    };
-    return owned.length > 0 && owned.every(isEarlier);
+  return all.filter(held => {
+    const subject = subjectOf(held);
+    return whyUntouchable(subject, cluster) === undefined && isOfEarlierBoot(subject, around.machine);
   });
 }
 
