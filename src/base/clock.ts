@@ -44,6 +44,20 @@ export function pause(ms: number, deadline: Deadline): Promise<void> {
   return new Promise(resolve => setTimeout(resolve, Math.min(ms, deadline.left())));
 }
 
+/** Waits, but ends at once when the signal comes. */
+export function rest(ms: number, signal?: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    if (signal?.aborted) return resolve();
+    const done = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', done);
+      resolve();
+    };
+    const timer = setTimeout(done, ms);
+    signal?.addEventListener('abort', done);
+  });
+}
+
 /** A wait before try number `tries` (from 1): doubles from `first` to `most` milliseconds, half of it random. */
 export function backoff(tries: number, first: number, most: number): number {
   const full = Math.min(most, first * 2 ** (tries - 1));

@@ -1,5 +1,6 @@
 // Opens a connection, plain or with TLS, within a time, and has words for people about one that could not be had.
 import { connect, isIP, type Socket } from 'node:net';
+import type { checkServerIdentity, PeerCertificate } from 'node:tls';
 import { systemCode } from './errors.ts';
 import { HttpConnection } from './http1.ts';
 
@@ -7,6 +8,7 @@ const systemReasons: Readonly<Record<string, string>> = {
   ECONNREFUSED: 'connection refused',
   ECONNRESET: 'connection closed',
   EPIPE: 'connection closed',
+  ERR_STREAM_PREMATURE_CLOSE: 'connection closed',
   ENOTFOUND: 'host name not found',
   EAI_AGAIN: 'host name could not be looked up',
   EHOSTUNREACH: 'no route to host',
@@ -33,6 +35,7 @@ const systemReasons: Readonly<Record<string, string>> = {
 /** A word for people about a failed connection; the system's code where no better word is known. */
 export function connectionReason(systemCode: string | undefined): string {
   if (systemCode === undefined) return 'connection failed';
+  if (systemCode.startsWith('HPE_')) return 'an answer that is not HTTP';
   return systemReasons[systemCode] ?? `connection failed (${systemCode})`;
 }
 
@@ -67,21 +70,24 @@ export async function dial(
 
 /** node:tls and what it brings cost 5 to 10 ms to load, so they are loaded only for endpoints that need them. */
 async function secureSocket(host: string, port: number, settings: TlsSettings): Promise<Socket> {
-  const { ca, cert, key, insecure } = settings;
   const tls = await import('node:tls');
+  return tls.connect({ host, port, ...tlsOptions(host, settings, tls.checkServerIdentity) });
+}
+
+/** What node:tls and node:https are to be told; `check` is checkServerIdentity of node:tls. */
+export function tlsOptions(host: string, settings: TlsSettings, check: typeof checkServerIdentity) {
+  const { ca, cert, key, insecure } = settings;
   const name = settings.serverName ?? host;
-  return tls.connect({
-    host,
-    port,
+  return {
     ca,
     cert,
     key,
-    minVersion: 'TLSv1.2',
+    minVersion: 'TLSv1.2' as const,
     rejectUnauthorized: insecure !== true,
     // A name is sent along for the server to choose its certificate by; TLS has no such field for an address.
     servername: isIP(name) ? '' : name,
-    checkServerIdentity: (_host, certificate) => tls.checkServerIdentity(name, certificate),
-  });
+    checkServerIdentity: (_host: string, certificate: PeerCertificate) => check(name, certificate),
+  };
 }
 
 /** Waits until the connection stands, TLS included. */

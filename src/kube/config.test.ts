@@ -81,7 +81,6 @@ describe('a kubeconfig', () => {
       tls: { ca: Buffer.from(pem), serverName: 'api.example', insecure: false },
       token: 'secret-1',
       namespace: 'web',
-      files: [path],
     });
   });
 
@@ -95,7 +94,7 @@ describe('a kubeconfig', () => {
       }),
     );
     const target = readKubeconfig(path);
-    expect(target.files).toEqual([path, ca, cert, key, token]);
+    expect(target.files.map(file => file.path)).toEqual([path, ca, cert, key, token]);
     expect(target.tls.key?.toString()).toContain('me.key');
     // client-go prefers the file too.
     expect(target.token).toBe('secret-2');
@@ -211,7 +210,6 @@ describe('inside a pod', () => {
       tls: { ca: Buffer.from(pem) },
       token: 'bound-token',
       namespace: 'kube-system',
-      files: [join(account, 'ca.crt'), join(account, 'token')],
     });
     const v6 = { KUBERNETES_SERVICE_HOST: 'fd00::1', KUBERNETES_SERVICE_PORT: '6443' };
     expect(inClusterTarget(v6, account)).toMatchObject({ server: 'https://[fd00::1]:6443', host: 'fd00::1' });

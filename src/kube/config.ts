@@ -4,6 +4,7 @@ import { dirname, join, resolve } from 'node:path';
 import type { TlsSettings } from '../base/dial.ts';
 import { code, FailureError, messageOf, systemCode } from '../base/errors.ts';
 import { isObject, Problems, Section } from '../base/section.ts';
+import { type StampedFile, stampOf } from '../base/stamp.ts';
 
 /** Holds secrets: never for a log or a message, save `source` and `server`. */
 export interface ApiTarget {
@@ -21,7 +22,7 @@ export interface ApiTarget {
   /** The namespace for commands that name none. */
   readonly namespace: string;
   /** Every file it was read from: when one changes, it has to be read again. */
-  readonly files: readonly string[];
+  readonly files: readonly StampedFile[];
 }
 
 /** The kubeconfig is no JSON, and what reads YAML is in another part of the program: run there again. */
@@ -41,12 +42,13 @@ export interface KubeconfigOptions {
 /** Throws code 7 that names file, key and rule, every problem at once and never the value of a secret. */
 export function readKubeconfig(path: string, options: KubeconfigOptions = {}): ApiTarget {
   const source = `kubeconfig ${path}`;
+  const own = { path, stamp: stampOf(path) };
   const content = parse(source, text(source, path), options.parseYaml);
   const problems = new Problems();
   const files = new Files(dirname(path), problems);
   const target = readContext(new Section(content, '', problems), files, options.context);
   if (target === undefined || problems.lines.length > 0) throw unusable(source, problems.lines.join('; '));
-  return { source, ...target, files: [path, ...files.read] };
+  return { source, ...target, files: [own, ...files.read] };
 }
 
 const accountFolder = '/var/run/secrets/kubernetes.io/serviceaccount';
@@ -120,7 +122,7 @@ function parsedYaml(source: string, content: string, parseYaml: ParseYaml): unkn
 
 /** The files that a configuration names, relative to its own folder. */
 class Files {
-  readonly read: string[] = [];
+  readonly read: StampedFile[] = [];
   readonly #folder: string;
   readonly #problems: Problems;
 
@@ -132,7 +134,7 @@ class Files {
   /** Undefined, and a problem under that key, when it cannot be read. */
   content(file: string, key: string): Buffer | undefined {
     const path = resolve(this.#folder, file);
-    this.read.push(path);
+    this.read.push({ path, stamp: stampOf(path) });
     try {
       return readFileSync(path);
     } catch (error) {

@@ -31,7 +31,7 @@ export class UnansweredError extends FailureError {
   override name = 'UnansweredError';
 }
 
-/** An answer came that no API server gives. Code 11. */
+/** An answer came that no API server gives, or a watch on which nothing comes at all. Code 11. */
 export class StrangeAnswerError extends FailureError {
   override name = 'StrangeAnswerError';
 }

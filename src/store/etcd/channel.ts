@@ -1,10 +1,10 @@
 // gRPC connections to single endpoints, through etcd3: it brings the protocol, while retries, deadlines and tokens are ours.
-import { statSync } from 'node:fs';
 import net from 'node:net';
 import tls from 'node:tls';
 import { Etcd3, type IOptions } from 'etcd3';
 import type { Deadline } from '../../base/clock.ts';
 import { connectionReason } from '../../base/dial.ts';
+import { stampOf } from '../../base/stamp.ts';
 import type { EtcdTarget } from '../target.ts';
 import { type Failure, judge } from './failure.ts';
 import { tlsFiles, unusableCertificates } from './tls-files.ts';
@@ -184,7 +184,7 @@ export class GrpcTransport implements Transport {
     if (now - this.#checked < certificateCheck) return;
     this.#checked = now;
     const { caFile, certFile, keyFile } = this.#target;
-    const found = [caFile, certFile, keyFile].map(file => (file === undefined ? '' : stamp(file))).join(' ');
+    const found = [caFile, certFile, keyFile].map(file => (file === undefined ? '' : stampOf(file))).join(' ');
     // A file that is just being replaced: what stands goes on until the new one is there.
     if (found.includes('absent') || found === this.#certificates) return;
     if (this.#certificates !== '') {
@@ -193,11 +193,6 @@ export class GrpcTransport implements Transport {
     }
     this.#certificates = found;
   }
-}
-
-function stamp(file: string): string {
-  const stat = statSync(file, { throwIfNoEntry: false });
-  return stat === undefined ? 'absent' : `${stat.ino}:${stat.size}:${stat.mtimeMs}`;
 }
 
 interface ServiceError {

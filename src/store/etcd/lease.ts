@@ -1,9 +1,9 @@
 // A lease that is kept alive, and whose holder can tell at any moment whether it still surely has it.
-import type { Deadline } from '../../base/clock.ts';
+import { type Deadline, rest } from '../../base/clock.ts';
 import type { Stream } from './channel.ts';
 import { fault } from './channel.ts';
 import type { Failure } from './failure.ts';
-import { rest, type Streams } from './streams.ts';
+import type { Streams } from './streams.ts';
 import { BrokenAnswerError, integer, message } from './wire.ts';
 
 /** Dispose it to stop renewing (it then runs out by itself), or revoke it to end it, and every key on it, at once. */

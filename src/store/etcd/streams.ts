@@ -54,17 +54,3 @@ export class Streams {
     else this.calls.endpoints.failed(endpoint);
   }
 }
-
-/** Waits, but ends at once when the signal comes. */
-export function rest(ms: number, signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) return resolve();
-    const done = () => {
-      clearTimeout(timer);
-      signal.removeEventListener('abort', done);
-      resolve();
-    };
-    const timer = setTimeout(done, ms);
-    signal.addEventListener('abort', done);
-  });
-}

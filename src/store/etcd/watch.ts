@@ -1,11 +1,11 @@
 // A watch that loses no event: it resumes behind the last event it handed out, never where etcd says the store is now.
-import { backoff, deadlineIn } from '../../base/clock.ts';
+import { backoff, deadlineIn, rest } from '../../base/clock.ts';
 import { afterPrefix, type Entry, RefusedError } from '../kv.ts';
 import type { Stream } from './channel.ts';
 import { fault } from './channel.ts';
 import { RelistError } from './errors.ts';
 import { type Failure, judge } from './failure.ts';
-import { rest, type Streams } from './streams.ts';
+import type { Streams } from './streams.ts';
 import {
   BrokenAnswerError,
   decode,

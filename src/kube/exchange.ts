@@ -1,0 +1,135 @@
+// One HTTP exchange with an API server over node:https: connections are kept, and proxies of the environment are not used.
+import type { IncomingMessage } from 'node:http';
+import { Agent, type RequestOptions, request } from 'node:https';
+import { checkServerIdentity } from 'node:tls';
+import type { Deadline } from '../base/clock.ts';
+import { connectionReason, tlsOptions } from '../base/dial.ts';
+import { FailureError, systemCode } from '../base/errors.ts';
+import { version } from '../base/version.ts';
+import type { ApiTarget } from './config.ts';
+import { type Request, unanswered, unusableCertificates } from './failure.ts';
+
+export interface Call extends Request {
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  readonly body?: string;
+  readonly contentType?: string;
+}
+
+/** The head of an answer, with its body still to come; or the words for why none came. */
+export type Reply =
+  | { readonly response: IncomingMessage }
+  /** `stale`: on a kept connection that the server had closed meanwhile, which says nothing about the server. */
+  | { readonly failure: Error; readonly stale: boolean };
+
+/** A page of 500 large objects is a tenth of this: more is another server, and must not fill the memory. */
+const largestBody = 64 * 1024 * 1024;
+
+const unwanted = 'it is no longer wanted';
+
+export class Exchanges implements Disposable {
+  /** A peer that is gone without a word is noticed within half a minute, as the kernel asks it. */
+  readonly #agent = new Agent({ keepAlive: true, keepAliveMsecs: 15_000, maxFreeSockets: 8 });
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+
+  /** Sends the call and waits for the head of the answer. Throws code 7 for certificates that cannot be used. */
+  send(call: Call, target: ApiTarget, deadline: Deadline, signal?: AbortSignal): Promise<Reply> {
+    return new Promise((resolve, reject) => {
+      let sending: ReturnType<typeof request>;
+      try {
+        sending = request(this.#options(call, target));
+      } catch (error) {
+        return reject(unusableCertificates(target, error));
+      }
+      const late = () => {
+        sending.destroy(unanswered(call, target, 'no answer in time'));
+        this.#closeIdle();
+      };
+      const abort = () => sending.destroy(unanswered(call, target, unwanted));
+      const timer = setTimeout(late, deadline.left());
+      signal?.addEventListener('abort', abort);
+      if (signal?.aborted) abort();
+      const over = () => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', abort);
+      };
+      sending.on('error', (error: Error) => {
+        over();
+        const stale = sending.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(systemCode(error) ?? '');
+        resolve({ failure: asUnanswered(call, target, error), stale });
+      });
+      sending.on('response', response => {
+        over();
+        resolve({ response });
+      });
+      sending.end(call.body);
+    });
+  }
+
+  #options({ method, path, query = {}, body, contentType }: Call, target: ApiTarget): RequestOptions {
+    const { host, port, basePath, token } = target;
+    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] !== undefined);
+    const search = given.length === 0 ? '' : `?${new URLSearchParams(given)}`;
+    return {
+      agent: this.#agent,
+      host,
+      port,
+      method,
+      path: `${basePath}${path}${search}`,
+      ...tlsOptions(host, target.tls, checkServerIdentity),
+      headers: {
+        accept: 'application/json',
+        'user-agent': `kube-ipam/${version}`,
+        ...(token !== undefined && { authorization: `Bearer ${token}` }),
+        ...(body !== undefined && {
+          'content-type': contentType ?? 'application/json',
+          'content-length': Buffer.byteLength(body),
+        }),
+      },
+    };
+  }
+
+  /** A server that does not answer may have vanished under all its connections: the next call is to find out anew. */
+  #closeIdle(): void {
+    for (const sockets of Object.values(this.#agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+  }
+}
+
+/** The whole body, by the deadline. */
+export async function bodyOf(
+  response: IncomingMessage,
+  call: Request,
+  target: ApiTarget,
+  deadline: Deadline,
+  signal: AbortSignal | undefined,
+): Promise<string> {
+  const end = (why: string) => response.destroy(unanswered(call, target, why));
+  const timer = setTimeout(end, deadline.left(), 'the answer did not end in time');
+  const abort = () => end(unwanted);
+  signal?.addEventListener('abort', abort);
+  if (signal?.aborted) abort();
+  const chunks: Buffer[] = [];
+  let size = 0;
+  try {
+    for await (const chunk of response as AsyncIterable<Buffer>) {
+      chunks.push(chunk);
+      size += chunk.length;
+      if (size > largestBody) throw unanswered(call, target, 'the answer is too large to be a true one');
+    }
+    return Buffer.concat(chunks).toString('utf8');
+  } catch (error) {
+    throw asUnanswered(call, target, error);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener('abort', abort);
+  }
+}
+
+/** What broke a connection, in words. */
+export function asUnanswered(call: Request, target: ApiTarget, error: unknown): FailureError {
+  if (error instanceof FailureError) return error;
+  return unanswered(call, target, connectionReason(systemCode(error)));
+}
