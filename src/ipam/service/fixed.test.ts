@@ -77,6 +77,18 @@ describe('a fixed address', () => {
     expect(given(ip)).toEqual(expected);
   });
 
+  it('is given by the same set, in whatever order they are listed', () => {
+    const some = ['10.1.0.50', '10.1.200.2', 'fd00::7'];
+    for (const order of [some, some.toReversed(), [some[1], some[0], some[2]]]) {
+      expect(given(order.join())).toEqual([
+        '10.1.0.50/16 10.1.0.1 *',
+        '10.1.200.2/16 10.1.9.1 *',
+        'fd00::7/64 fd00::1 *',
+      ]);
+    }
+    expect(given('10.1.200.2,10.1.9.50')).toEqual(['10.1.200.2/16 10.1.0.1 *', '10.1.9.50/16 10.1.9.1 *', '']);
+  });
+
   it('wins over what was requested of the same set, and over no other', () => {
     expect(given('10.1.0.50', {}, ['10.1.0.60', 'fd00::9'])).toEqual([
       '10.1.0.50/16 10.1.0.1 *',

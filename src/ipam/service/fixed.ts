@@ -24,11 +24,12 @@ export function placeFixed(
   wishes: Wishes,
 ): ReadonlyMap<RangeSet, FixedAddress> {
   const placed = new Map<RangeSet, FixedAddress>();
+  const asked = serving.sets.filter(set => wishes.fixed.some(({ ip }) => set.some(range => rangeServes(range, ip))));
   const [byName, bare] = [wishes.fixed.filter(({ own }) => own), wishes.fixed.filter(({ own }) => !own)];
   for (const { ip, own } of [...byName, ...bare]) {
     const refuse = refusalOf(config, 'fixed address', ip);
     refuseForeign(serving, range => rangeServes(range, ip), refuse);
-    const home = homeOf(serving, ip, placed);
+    const home = homeOf(serving, ip, set => !placed.has(set) && !asked.includes(set));
     if (home === undefined) {
       refuseForeign(serving, range => cidrContains(range.subnet, ip), refuse);
       if (!own && wishes.otherNetworks) continue;
@@ -47,24 +48,15 @@ export function placeFixed(
   return placed;
 }
 
-/**
- * The set for an address: the one that has it in its ranges, else one with a subnet around it, rather one that still
- * lacks a fixed address.
- */
+/** The set that has the address in its ranges, else one with a subnet around it, rather one that is idle. */
 function homeOf(
   { sets }: Serving,
   ip: Ip,
-  placed: ReadonlyMap<RangeSet, FixedAddress>,
+  isIdle: (set: RangeSet) => boolean,
 ): { readonly set: RangeSet; readonly range: Range } | undefined {
-  const find = (hasIt: (set: RangeSet, range: Range) => boolean) => {
-    for (const set of sets) for (const range of set) if (hasIt(set, range)) return { set, range };
-    return undefined;
-  };
-  return (
-    find((_, range) => rangeServes(range, ip)) ??
-    find((set, { subnet }) => cidrContains(subnet, ip) && !placed.has(set)) ??
-    find((_, { subnet }) => cidrContains(subnet, ip))
-  );
+  const all = sets.flatMap(set => set.map(range => ({ set, range })));
+  const around = all.filter(({ range }) => cidrContains(range.subnet, ip));
+  return around.find(({ range }) => rangeServes(range, ip)) ?? around.find(({ set }) => isIdle(set)) ?? around[0];
 }
 
 /** The address with what it is told with. What no kernel would take is refused here, where a message can say why. */
