@@ -3,7 +3,7 @@ import { nodeNameOf } from '../../base/node-name.ts';
 import { version } from '../../base/version.ts';
 import { exportLines } from '../../ipam/service/transfer.ts';
 import { type TransferHeader, transferFormat, transferVersion } from '../../ipam/transfer.ts';
-import { AtomicFile } from '../atomic-file.ts';
+import { AtomicFile } from '../../host/atomic-file.ts';
 import { type Command, exit, given, text } from '../command.ts';
 import { counted, progressOf } from '../output.ts';
 import { chooseStore, openChosen, storeFlags } from '../store-access.ts';

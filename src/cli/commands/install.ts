@@ -6,7 +6,7 @@ import { version } from '../../base/version.ts';
 import type { NetworkConfig } from '../../ipam/config.ts';
 import { type Recording, recordNetwork } from '../../ipam/service/networks.ts';
 import { namePattern } from '../../store/keys.ts';
-import { syncFolder } from '../atomic-file.ts';
+import { syncFolder } from '../../host/atomic-file.ts';
 import { type Args, type Command, exit, given, text, UsageError } from '../command.ts';
 import { networkFlags } from '../conf-flags.ts';
 import { mainPlugins } from '../conf-templates.ts';

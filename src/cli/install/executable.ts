@@ -6,7 +6,7 @@ import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { isObject } from '../../base/section.ts';
 import { version } from '../../base/version.ts';
 import { execute } from '../../host/exec.ts';
-import { AtomicFile, syncFolder } from '../atomic-file.ts';
+import { AtomicFile, syncFolder } from '../../host/atomic-file.ts';
 
 export const executableName = 'kube-ipam';
 /** Folder of the executable's libraries, beside it; the bundler gives it this name. */

@@ -2,7 +2,7 @@
 import { chmodSync, mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
-import { writeAtomically } from '../atomic-file.ts';
+import { writeAtomically } from '../../host/atomic-file.ts';
 import { nodeFile, nodeFolder } from './places.ts';
 
 /** Whether the file is there with these bytes and this mode. */
