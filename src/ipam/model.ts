@@ -127,6 +127,11 @@ export function namesAttachment(owner: OwnerRecord, id: AttachmentId): boolean {
   return owner.holders.some(holder => sameAttachment(holder, id));
 }
 
+/** Whether the address goes on when an attachment has given it back: a workload keeps it, or a hold follows. */
+export function outlivesAttachment({ kind, hold }: OwnerRecord): boolean {
+  return kind === 'sticky' || hold !== undefined;
+}
+
 export function sameWorkload(a: Workload | undefined, b: Workload | undefined): boolean {
   return a !== undefined && a.namespace === b?.namespace && a.kind === b.kind && a.name === b.name;
 }

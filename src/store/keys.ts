@@ -21,9 +21,11 @@ export interface WorkloadName {
   readonly name: string;
 }
 
+export const clustersPrefix = `${root}clusters/`;
+
 /** Where the identity of a cluster is recorded. */
 export function clusterKey(name: string): string {
-  return `${root}clusters/${part('cluster', name)}`;
+  return `${clustersPrefix}${part('cluster', name)}`;
 }
 
 /** Key parts that stand beside the spaces. */

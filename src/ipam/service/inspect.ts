@@ -1,5 +1,5 @@
 // Reads a whole address space at one revision and examines it for contradictions.
-import { formatKey } from '../../store/keys.ts';
+import { clustersPrefix, formatKey } from '../../store/keys.ts';
 import { afterPrefix } from '../../store/kv.ts';
 import { Examination, type Finding } from '../contradictions.ts';
 import { type PatientSurroundings, type Step, scanAll } from './patience.ts';
@@ -18,7 +18,8 @@ export async function inspect(around: PatientSurroundings, step: Step): Promise<
     count += entries.length;
     step(count);
   }
-  const format = (await kv.read([{ key: formatKey }], deadline)).answers[0]!.entries[0];
-  if (format !== undefined) examination.add(format);
+  const beside = [{ key: formatKey }, { from: clustersPrefix, to: afterPrefix(clustersPrefix) }];
+  for (const { entries } of (await kv.read(beside, deadline)).answers)
+    for (const entry of entries) examination.add(entry);
   return { keys: count, findings: examination.findings() };
 }
