@@ -68,13 +68,13 @@ async function readPod({ api, deadline }: Surroundings, { pod }: Owner): Promise
 
 /** Only what a selector asks for is read. */
 async function readLabels({ api, deadline }: Surroundings, config: NetworkConfig, pod: KubePod): Promise<PodLabels> {
-  const { labels = {}, namespace } = pod.metadata;
   const ranges = config.sets.flat();
-  const namespaces = ranges.some(({ accepts }) => accepts?.namespaces);
-  const nodes = ranges.some(({ accepts }) => accepts?.nodes);
-  return {
-    pod: labels,
-    ...(namespaces && { namespace: (await api!.namespaceLabels(namespace ?? '', deadline)) ?? {} }),
-    ...(nodes && { node: (await api!.nodeLabels(pod.spec?.nodeName ?? '', deadline)) ?? {} }),
-  };
+  const { labels = {} } = pod.metadata;
+  const wantsNamespaces = ranges.some(({ accepts }) => accepts?.namespaces);
+  const wantsNodes = ranges.some(({ accepts }) => accepts?.nodes);
+  // What the API does not know has no labels that a selector could be held against, not even a negative one.
+  const namespace = wantsNamespaces ? await api!.namespaceLabels(pod.metadata.namespace ?? '', deadline) : undefined;
+  const nodeName = pod.spec?.nodeName;
+  const node = wantsNodes && nodeName !== undefined ? await api!.nodeLabels(nodeName, deadline) : undefined;
+  return { pod: labels, ...(namespace && { namespace }), ...(node && { node }) };
 }
