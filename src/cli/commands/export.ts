@@ -1,9 +1,9 @@
 // `kube-ipam export`: writes all records of a store as lines of JSON.
 import { nodeNameOf } from '../../base/node-name.ts';
 import { version } from '../../base/version.ts';
+import { AtomicFile } from '../../host/atomic-file.ts';
 import { exportLines } from '../../ipam/service/transfer.ts';
 import { type TransferHeader, transferFormat, transferVersion } from '../../ipam/transfer.ts';
-import { AtomicFile } from '../../host/atomic-file.ts';
 import { type Command, exit, given, text } from '../command.ts';
 import { counted, progressOf } from '../output.ts';
 import { chooseStore, openChosen, storeFlags } from '../store-access.ts';

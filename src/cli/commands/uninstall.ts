@@ -2,10 +2,10 @@
 import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
+import { syncFolder } from '../../host/atomic-file.ts';
 import { readAccessConfig } from '../../ipam/config.ts';
 import type { EmbeddedTarget, StoreTarget } from '../../store/target.ts';
 import { confirmed } from '../ask.ts';
-import { syncFolder } from '../../host/atomic-file.ts';
 import { type Args, type Command, exit, given, text } from '../command.ts';
 import { defaultDataDir } from '../conf-templates.ts';
 import { ownConfFiles } from '../install/conf-file.ts';

@@ -5,8 +5,8 @@ import { type Deadline, deadlineIn } from '../../base/clock.ts';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { isObject } from '../../base/section.ts';
 import { version } from '../../base/version.ts';
-import { execute } from '../../host/exec.ts';
 import { AtomicFile, syncFolder } from '../../host/atomic-file.ts';
+import { execute } from '../../host/exec.ts';
 
 export const executableName = 'kube-ipam';
 /** Folder of the executable's libraries, beside it; the bundler gives it this name. */
