@@ -13,6 +13,7 @@ export interface Resource {
 export const pods: Resource = { apiVersion: 'v1', kind: 'Pod', plural: 'pods' };
 export const nodes: Resource = { apiVersion: 'v1', kind: 'Node', plural: 'nodes' };
 export const namespaces: Resource = { apiVersion: 'v1', kind: 'Namespace', plural: 'namespaces' };
+export const serviceAccounts: Resource = { apiVersion: 'v1', kind: 'ServiceAccount', plural: 'serviceaccounts' };
 export const events: Resource = { apiVersion: 'v1', kind: 'Event', plural: 'events' };
 export const statefulSets: Resource = { apiVersion: 'apps/v1', kind: 'StatefulSet', plural: 'statefulsets' };
 export const leases: Resource = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', plural: 'leases' };
