@@ -3,7 +3,8 @@
 import { formatCidr } from '../net/cidr.ts';
 import { formatIp } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
-import type { Holder, OwnerRecord, Pod, Workload } from './model.ts';
+import type { WorkloadName } from '../store/keys.ts';
+import type { Holder, OwnerRecord, Pod } from './model.ts';
 import type { Range, RangeSet } from './range.ts';
 
 export function describePod(pod: Pod): string {
@@ -11,7 +12,7 @@ export function describePod(pod: Pod): string {
 }
 
 /** `StatefulSet shop/web-0` */
-export function describeWorkload({ kind, namespace, name }: Workload): string {
+export function describeWorkload({ kind, namespace, name }: WorkloadName): string {
   return `${kind} ${namespace}/${name}`;
 }
 

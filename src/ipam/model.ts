@@ -1,7 +1,7 @@
 // What the store's values mean: owner records, attachments, recorded networks, the format mark.
 import { isObject } from '../base/section.ts';
 import { formatIp, type Ip, parseIp } from '../net/ip.ts';
-import type { AttachmentId } from '../store/keys.ts';
+import type { AttachmentId, WorkloadName } from '../store/keys.ts';
 
 /** Kinds of owners that this version knows. A record of any other kind is taken, and left alone. */
 export const kinds = ['dynamic', 'fixed', 'sticky', 'reserved', 'held', 'service'] as const;
@@ -132,7 +132,7 @@ export function outlivesAttachment({ kind, hold }: OwnerRecord): boolean {
   return kind === 'sticky' || hold !== undefined;
 }
 
-export function sameWorkload(a: Workload | undefined, b: Workload | undefined): boolean {
+export function sameWorkload(a: WorkloadName | undefined, b: WorkloadName | undefined): boolean {
   return a !== undefined && a.namespace === b?.namespace && a.kind === b.kind && a.name === b.name;
 }
 

@@ -125,10 +125,17 @@ export function renamed(record: Carried, renaming: Renaming): Carried {
   return { ...record, key, value: section === 'addresses' ? renamedValue(record.value, renaming) : record.value };
 }
 
+/** The value of an owner record, with the nodes of all its holders. */
 function renamedValue(value: string, { nodes }: Renaming): string {
   const { raw } = parseOwner(value);
-  const node = typeof raw.node === 'string' ? nodes.get(raw.node) : undefined;
-  return node === undefined ? value : JSON.stringify({ ...raw, node });
+  const rename = (object: Readonly<Record<string, unknown>>) => {
+    const node = nodes.get(String(object.node));
+    return node === undefined ? object : { ...object, node };
+  };
+  const holders: readonly unknown[] | undefined = Array.isArray(raw.holders) ? raw.holders : undefined;
+  const renamedHolders = holders?.map(holder => (isObject(holder) ? rename(holder) : holder));
+  const text = JSON.stringify({ ...rename(raw), ...(renamedHolders && { holders: renamedHolders }) });
+  return text === JSON.stringify(raw) ? value : text;
 }
 
 /** Throws a FailureError (6) where two records have one key. */
@@ -146,7 +153,7 @@ export function refuseRepeated(records: readonly Carried[]): void {
 export function saysTheSame(coming: Carried, there: string): boolean {
   if (coming.value === there) return true;
   const type = parseKey(coming.key)?.type;
-  if (type === 'attachment') {
+  if (type === 'attachment' || type === 'workload') {
     const list = (value: string) =>
       JSON.stringify(parseAttachment(value).map(({ family, value: ip }) => `${family} ${ip}`));
     return list(coming.value) === list(there);
@@ -154,7 +161,8 @@ export function saysTheSame(coming: Carried, there: string): boolean {
   if (type !== 'address') return false;
   const [a, b] = [parseOwner(coming.value), parseOwner(there)];
   // Times, boots and what a repeated ADD renews may differ: it is the owner that counts.
-  const identity = ({ kind, cluster, node, network, containerID, ifname, pod }: typeof a) =>
-    JSON.stringify([kind, cluster, node, network, containerID, ifname, pod?.uid]);
+  const identity = ({ kind, cluster, network, ifname, workload, node, containerID, pod }: typeof a) =>
+    // Pods of a workload come and go, and it owns the address all the while.
+    JSON.stringify([kind, cluster, network, ifname, ...(workload ? [workload] : [node, containerID, pod?.uid])]);
   return a.kind !== 'unknown' && identity(a) === identity(b);
 }

@@ -360,6 +360,46 @@ onEachStore(here => {
     expect(keys).not.toContain(missing);
   });
 
+  it('what a workload keeps travels with its key and its pods, under the names that nodes have there', async () => {
+    const workload = { namespace: 'shop', kind: 'VirtualMachine', name: 'db' };
+    const kept = here.site.keys.workload('default', 'net', workload, 'eth0');
+    const holder = (node: string, containerID: string) => ({ node, machine: 'm', boot: 'b', containerID, netns: '' });
+    const sticky = { cluster: 'default', kind: 'sticky', since: '', network: 'net', ifname: 'eth0', workload };
+    const { node } = here.site;
+    await here.site.put(address('10.1.0.5'), { ...sticky, holders: [holder(node, 'source'), holder('far', 'target')] });
+    await here.site.put(attachment('source'), { addresses: ['10.1.0.5'], kept: true });
+    const far = here.site.keys.attachment({ node: 'far', network: 'net', containerID: 'target', ifname: 'eth0' });
+    await here.site.put(far, { addresses: ['10.1.0.5'], kept: true });
+    await here.site.put(kept, { addresses: ['10.1.0.5'] });
+    const { stdout: file } = await run('export');
+    const other = ['--data-dir', join(desk.folder, 'other'), '--space', here.site.keys.space];
+    const rename = ['--rename-node', `${node}=near`, '--rename-node', 'far=farther'];
+    const done = await kubeIpam(['import', ...other, ...rename], { input: file });
+    expect(done).toMatchObject({ code: 0, stdout: '4 records written, 0 there already, 0 conflicts\n' });
+    expect(await kubeIpam(['check', ...other])).toMatchObject({ code: 0, stdout: '4 records examined: no trouble\n' });
+    const { stdout } = await kubeIpam(['export', ...other]);
+    expect(stdout).toContain('"holders":[{"node":"near",');
+    expect(stdout).toContain(`/attachments/farther/net/target/eth0`);
+
+    // Back, where a third pod is the only one by now: the workload is the same, the former pods' attachments do not come.
+    await here.site.put(address('10.1.0.5'), { ...sticky, holders: [holder(node, 'third')] });
+    await here.site.put(attachment('third'), { addresses: ['10.1.0.5'], kept: true });
+    await here.site.remove(attachment('source'), far);
+    const back = await desk.run(['import'], { input: file });
+    expect(back).toMatchObject({
+      code: 1,
+      stdout: expect.stringContaining('0 records written, 2 there already, 2 conf'),
+    });
+    expect(back.stdout).toContain(
+      'container source eth0 does not come: 10.1.0.5 belongs to VirtualMachine shop/db (cont',
+    );
+    // A key that keeps another's address is left out, with all that belongs to it.
+    await here.site.remove(address('10.1.0.5'), attachment('third'), kept);
+    const wrong = await desk.run(['import'], { input: file.replaceAll('"name":"db"', '"name":"other"') });
+    expect(wrong).toMatchObject({ code: 1, stdout: expect.stringContaining('VirtualMachine shop/db (line') });
+    expect((await here.site.remains()).filter(key => key.includes('/workloads/'))).toEqual([]);
+  });
+
   it('import refuses what is no export, what is cut short, and what says one thing twice', async () => {
     const head = JSON.stringify({ format: 'kube-ipam-export', version: 1, store: 'etcd', revision: 1, node: 'n' });
     const line = JSON.stringify({ key: address('10.1.0.2'), value: record() });

@@ -14,7 +14,7 @@ export const command: Command = {
   summary: 'read what export wrote into another store',
   details:
     'No owner is ever replaced: where the store has another one, the record is left out and reported, and the exit code is 1. ' +
-    'An attachment comes with all its addresses or not at all. May be repeated. ' +
+    'An attachment comes with all its addresses or not at all, and a workload with what it keeps. May be repeated. ' +
     'The embedded store calls its only node "local"; on the way into etcd that becomes the name of the node that exported, ' +
     'and this node\'s name becomes "local" on the way back.',
   positionals: [{ name: 'file', describe: 'the file that export wrote (standard input)', required: false }],

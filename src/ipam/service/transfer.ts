@@ -1,9 +1,16 @@
 // Carries all records of a store to another one: at one revision out, and in without ever replacing an owner.
-import { formatIp } from '../../net/ip.ts';
-import { type AttachmentId, parseKey, root } from '../../store/keys.ts';
+import { formatIp, sameIp } from '../../net/ip.ts';
+import { parseKey, root } from '../../store/keys.ts';
 import { afterPrefix, type Condition, type Entry, type Write } from '../../store/kv.ts';
-import { describeOwner } from '../describe.ts';
-import { isPlainAttachment, namesAttachment, parseAttachment, parseOwner } from '../model.ts';
+import { describeOwner, describeWorkload } from '../describe.ts';
+import {
+  isPlainAttachment,
+  namesAttachment,
+  type OwnerRecord,
+  parseAttachment,
+  parseOwner,
+  sameWorkload,
+} from '../model.ts';
 import { type Carried, lineOf, saysTheSame } from '../transfer.ts';
 import { ipOfKey } from './look.ts';
 import { batchSize, type PatientSurroundings, prepareStore, type Step, untilDone } from './patience.ts';
@@ -45,7 +52,7 @@ export interface ImportResult {
   readonly conflicts: readonly Conflict[];
 }
 
-/** Records that arrive together or not at all: an attachment with its addresses. */
+/** Records that arrive together or not at all: an attachment with its addresses, and the workload that keeps them. */
 interface Unit {
   readonly records: readonly Carried[];
   /** Why they do not arrive, whatever the store holds: the file contradicts itself. */
@@ -82,31 +89,56 @@ function unitsOf(records: readonly Carried[]): Unit[] {
     const parsed = parseKey(record.key);
     if (parsed?.type === 'address') addresses.set(`${parsed.space} ${formatIp(parsed.ip)}`, record);
   }
-  const units: Unit[] = [];
-  const placed = new Set<Carried>();
+  const unitOf = new Map<Carried, Carried[]>(records.map(record => [record, [record]]));
+  const contradictions = new Map<Carried, Conflict>();
   for (const record of records) {
-    const parsed = parseKey(record.key);
-    if (parsed?.type !== 'attachment') continue;
-    const listed = parseAttachment(record.value).flatMap(ip => addresses.get(`${parsed.space} ${formatIp(ip)}`) ?? []);
-    const names = (address: Carried) => namesAttachment(parseOwner(address.value), parsed.id);
-    const foreign = isPlainAttachment(record.value) ? listed.find(address => !names(address)) : undefined;
-    const fresh = listed.filter(address => !placed.has(address) && (foreign === undefined || names(address)));
-    for (const one of [record, ...fresh]) placed.add(one);
-    units.push({
-      records: [record, ...fresh],
-      ...(foreign && { contradiction: contradictionOf(record, parsed.id, foreign) }),
-    });
+    const lister = listerOf(record);
+    for (const ip of parseAttachment(lister === undefined ? '' : record.value)) {
+      const address = addresses.get(`${lister!.space} ${formatIp(ip)}`);
+      if (address === undefined) continue;
+      if (lister!.mayList(parseOwner(address.value))) join(unitOf, record, address);
+      else contradictions.set(record, contradictionOf(record, lister!.name, address));
+    }
   }
-  return [...units, ...records.filter(record => !placed.has(record)).map(record => ({ records: [record] }))];
+  return [...new Set(unitOf.values())].map(members => {
+    const contradiction = members.map(member => contradictions.get(member)).find(one => one !== undefined);
+    return { records: members, ...(contradiction && { contradiction }) };
+  });
 }
 
-/**
- * A DEL presumes that the records of one commit belong to the attachment of that commit: one that lists another's address
- * must never be written beside it.
- */
-function contradictionOf({ key, line }: Carried, { containerID, ifname }: AttachmentId, foreign: Carried): Conflict {
+/** Makes the units of two records one. */
+function join(unitOf: Map<Carried, Carried[]>, one: Carried, other: Carried): void {
+  const [unit, joined] = [unitOf.get(one)!, unitOf.get(other)!];
+  if (unit === joined) return;
+  unit.push(...joined);
+  for (const record of joined) unitOf.set(record, unit);
+}
+
+/** A record that lists addresses. */
+interface Lister {
+  readonly space: string;
+  /** For people. */
+  readonly name: string;
+  mayList(owner: OwnerRecord): boolean;
+}
+
+/** Undefined for a record of another kind. */
+function listerOf({ key, value }: Carried): Lister | undefined {
+  const parsed = parseKey(key);
+  if (parsed?.type === 'attachment') {
+    const { id, space } = parsed;
+    // A DEL presumes that the records of one commit belong to the attachment of that commit, unless it says more.
+    const mayList = (owner: OwnerRecord) => !isPlainAttachment(value) || namesAttachment(owner, id);
+    return { space, name: `container ${id.containerID} ${id.ifname}`, mayList };
+  }
+  if (parsed?.type !== 'workload') return undefined;
+  const { space, workload } = parsed;
+  return { space, name: describeWorkload(workload), mayList: owner => sameWorkload(owner.workload, workload) };
+}
+
+function contradictionOf({ key, line }: Carried, name: string, foreign: Carried): Conflict {
   const owner = describeOwner(parseOwner(foreign.value));
-  const text = `container ${containerID} ${ifname} (line ${line}) lists ${formatIp(ipOfKey(foreign.key)!)}, which belongs to ${owner} (line ${foreign.line}): the attachment is left out`;
+  const text = `${name} (line ${line}) lists ${formatIp(ipOfKey(foreign.key)!)}, which belongs to ${owner} (line ${foreign.line}): it is left out`;
   return { key, text };
 }
 
@@ -180,8 +212,28 @@ function planUnit(unit: Unit, there: ReadonlyMap<string, Entry | undefined>, now
     if (ttl !== undefined && ttl <= 0) plan.expired++;
     else plan.writes.push({ put: record.key, value: record.value, ...(ttl !== undefined && { ttl }) });
   }
+  plan.conflicts.push(...strangersAmong(plan.writes, plan.there));
   // Half an attachment would be a contradiction: with one conflict none of it comes.
   return plan.conflicts.length === 0 ? plan : { ...plan, writes: [] };
+}
+
+/** Attachments that would list an address which a workload has given to another pod since. */
+function strangersAmong(writes: readonly Put[], there: readonly Entry[]): Conflict[] {
+  return writes.flatMap(({ put, value }) => {
+    const parsed = parseKey(put);
+    if (parsed?.type !== 'attachment') return [];
+    const listed = parseAttachment(value);
+    const other = there.find(entry => {
+      const [ip, owner] = [ipOfKey(entry.key), parseOwner(entry.value)];
+      const isListed = ip !== undefined && listed.some(one => sameIp(one, ip));
+      return isListed && owner.kind === 'sticky' && !namesAttachment(owner, parsed.id);
+    });
+    if (other === undefined) return [];
+    const { containerID, ifname } = parsed.id;
+    const owner = describeOwner(parseOwner(other.value));
+    const text = `container ${containerID} ${ifname} does not come: ${formatIp(ipOfKey(other.key)!)} belongs to ${owner}`;
+    return [{ key: put, text }];
+  });
 }
 
 /** A hold goes on to its end; other records have none. */
