@@ -1,6 +1,7 @@
 // Chooses the face that this process shows: the CNI plugin, a named tool, or the command line.
 import { basename } from 'node:path';
 import { code, messageOf } from './base/errors.ts';
+import { throughAgent } from './main/agent.ts';
 import { evaluate, type Parts } from './main/asset.ts';
 import { disarm } from './main/environment.ts';
 import { readToEnd, writeFully } from './main/stdio.ts';
@@ -38,8 +39,15 @@ async function loadApp(): Promise<Parts['app']> {
   return typeof KUBE_IPAM_VERSION === 'string' ? evaluate('app', builtin) : import('./app.ts');
 }
 
+const monotonicNow = (): number => Number(process.hrtime.bigint()) / 1e6;
+
 async function plugin(): Promise<number> {
-  const io = { env: process.env, readStdin, writeStdout };
+  const asked = await throughAgent({ env: process.env, readStdin, monotonicNow });
+  if (typeof asked === 'object') {
+    writeStdout(asked.answer.stdout);
+    return asked.answer.exitCode;
+  }
+  const io = { env: process.env, readStdin, writeStdout, ...(asked !== 'self' && { unanswered: asked }) };
   const outcome = await (await loadPlugin()).runPlugin(io);
   if (outcome !== 'asset') return outcome;
   const again = await (await loadApp()).runPlugin(io);
@@ -60,7 +68,15 @@ async function commandLine(): Promise<number> {
     writeStderr: text => void writeFully(2, text),
     isTerminal,
     columns: isTerminal ? process.stdout.columns : 80,
+    monotonicNow,
+    stopSignal,
   });
+}
+
+function stopSignal(): AbortSignal {
+  const stop = new AbortController();
+  for (const signal of ['SIGTERM', 'SIGINT'] as const) process.on(signal, () => stop.abort());
+  return stop.signal;
 }
 
 function refuseFace(name: string): number {

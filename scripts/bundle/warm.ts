@@ -66,6 +66,8 @@ async function warmApp(): Promise<void> {
       writeStderr: () => {},
       isTerminal: false,
       columns: 80,
+      monotonicNow: () => performance.now(),
+      stopSignal: () => AbortSignal.abort(),
     });
   }
   // Loads etcd3, most of which is the making of its protocol. Its calls are left out: their retries go by the clock,

@@ -33,6 +33,8 @@ it.each(formats.filter(format => format === 'json' || format === 'yaml'))('print
     writeStderr: text => written.push(text),
     isTerminal: false,
     columns: 80,
+    monotonicNow: () => performance.now(),
+    stopSignal: () => new AbortController().signal,
   };
   printValue(io, format, hostile);
   const list = new List(io, format);

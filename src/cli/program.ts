@@ -1,5 +1,6 @@
 // The command line: takes the arguments apart, runs one command, and turns what it throws into words and an exit code.
 import { FailureError, messageOf } from '../base/errors.ts';
+import { UnansweredError } from '../kube/failure.ts';
 import { UnknownFateError, UnreachableError } from '../store/kv.ts';
 import { exit, UsageError } from './command.ts';
 import { mainHelp } from './help.ts';
@@ -22,6 +23,10 @@ export interface CliIo {
   readonly isTerminal: boolean;
   /** Width of the terminal, 80 where there is none. */
   readonly columns: number;
+  /** CLOCK_MONOTONIC in milliseconds: the same for all processes of this host. */
+  monotonicNow(): number;
+  /** From the first call on, SIGTERM and SIGINT abort this signal instead of ending the process. */
+  stopSignal(): AbortSignal;
 }
 
 /** Runs the command that `argv` (without the program's name) asks for, and returns the exit code. */
@@ -80,6 +85,8 @@ function told(error: unknown): string {
 
 function exitCodeOf(error: unknown): number {
   if (error instanceof UsageError) return exit.usage;
-  const unreachable = [UnreachableError, UnknownFateError, NotConfiguredError].some(kind => error instanceof kind);
+  const unreachable = [UnreachableError, UnknownFateError, UnansweredError, NotConfiguredError].some(
+    kind => error instanceof kind,
+  );
   return unreachable ? exit.unreachable : exit.trouble;
 }

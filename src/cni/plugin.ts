@@ -54,7 +54,7 @@ export interface PluginIo {
 export interface Resident {
   readonly open: Open;
   /** Milliseconds since the plugin was started: its budget counts from there. */
-  elapsed(): number;
+  readonly elapsed: () => number;
 }
 
 /** What is too slow to load for most pods. */
@@ -77,7 +77,7 @@ const delPatience = 3000;
 /** How a command reaches its store and learns the time. */
 interface Context {
   readonly open: Open;
-  elapsed(): number;
+  readonly elapsed: () => number;
   /** A command's end, `ms` milliseconds after its process started. */
   deadline(ms: number): Deadline;
   /** Whether a DEL may wait on disk: somebody must be there to do it later. */

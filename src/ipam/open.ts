@@ -1,9 +1,10 @@
-// Opens what a configuration names and brings together all that the service needs; plugin and command line share it.
+// Opens what a configuration names and brings together all that the service needs; plugin, agent and command line share it.
 import type { Deadline } from '../base/clock.ts';
 import { Log } from '../base/log.ts';
 import { readMachine } from '../base/node.ts';
 import { nodeNameOf } from '../base/node-name.ts';
 import { Keys } from '../store/keys.ts';
+import type { Kv } from '../store/kv.ts';
 import { type OpenGrpc, openStore } from '../store/open.ts';
 import type { AccessConfig } from './config.ts';
 import { FileDoubts } from './doubts.ts';
@@ -20,9 +21,13 @@ export async function openSurroundings(
   deadline: Deadline,
   openGrpc?: OpenGrpc,
 ): Promise<Surroundings> {
-  const log = new Log(access.log);
+  return surroundingsOf(access, await openStore(access.store, openGrpc), deadline, new Log(access.log));
+}
+
+/** What a command needs beside a store that is open already. */
+export function surroundingsOf(access: AccessConfig, kv: Kv, deadline: Deadline, log: Log): Surroundings {
   return {
-    kv: await openStore(access.store, openGrpc),
+    kv,
     keys: new Keys(access.space),
     deadline,
     machine: readMachine(),

@@ -3,7 +3,15 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { Lines, line, longestLine, parseFromAgent, parseRequest, type Request } from './protocol.ts';
 
-const request: Request = { v: 1, env: { CNI_COMMAND: 'ADD' }, conf: '{}', deadline: 1000.5, files: [] };
+const request: Request = {
+  v: 1,
+  env: { CNI_COMMAND: 'ADD' },
+  conf: '{}',
+  started: 900,
+  deadline: 1000.5,
+  node: 'n1',
+  files: [],
+};
 
 describe('Lines', () => {
   it('gives the same lines however the bytes are cut', () => {

@@ -10,7 +10,10 @@ export const longestLine = 4 * 2 ** 20;
 /** Milliseconds for which a plugin waits for `taken`, and an agent for whole requests and `go`. */
 export const handshakeTime = 2000;
 
-/** A file or folder, so that the agent, in a container perhaps, can tell whether the same path is the same thing there. */
+/**
+ * A file or folder as the plugin sees it, so that an agent in a container can tell whether the path means the same there;
+ * both numbers are 0 where it is absent.
+ */
 export interface SameFile {
   readonly path: string;
   readonly dev: number;
@@ -24,8 +27,12 @@ export interface Request {
   readonly env: Readonly<Record<string, string>>;
   /** All of stdin. */
   readonly conf: string;
-  /** When the plugin gives up, on the clock that all processes of a host share (CLOCK_MONOTONIC), in milliseconds. */
+  /** When the plugin's process started, on the clock that all processes of a host share (CLOCK_MONOTONIC), in milliseconds. */
+  readonly started: number;
+  /** When it gives up, on the same clock. */
   readonly deadline: number;
+  /** What this node is called where the configuration does not say. */
+  readonly node: string;
   readonly files: readonly SameFile[];
 }
 
@@ -61,12 +68,14 @@ export function parseRequest(text: string): Request | string {
   if (raw === undefined) return 'the request is not a JSON object';
   if (raw.v !== protocolVersion)
     return `the request has version ${String(raw.v)}, this agent speaks ${protocolVersion}`;
-  const { env, conf, deadline, files } = raw;
+  const { env, conf, started, deadline, node, files } = raw;
   const isComplete =
     isObject(env) &&
     Object.values(env).every(value => typeof value === 'string') &&
     typeof conf === 'string' &&
+    typeof started === 'number' &&
     typeof deadline === 'number' &&
+    typeof node === 'string' &&
     Array.isArray(files) &&
     files.every(isSameFile);
   return isComplete ? (raw as unknown as Request) : 'the request is incomplete';

@@ -10,7 +10,15 @@ import { askAgent } from './client.ts';
 import { type Answer, go, line, longestLine, type Request } from './protocol.ts';
 import { AgentServer, type Caller, type Work } from './server.ts';
 
-const request: Request = { v: 1, env: { CNI_COMMAND: 'ADD' }, conf: '{}', deadline: 0, files: [] };
+const request: Request = {
+  v: 1,
+  env: { CNI_COMMAND: 'ADD' },
+  conf: '{}',
+  started: 0,
+  deadline: 0,
+  node: 'n1',
+  files: [],
+};
 const answer: Answer = { exitCode: 0, stdout: '{"ips":[]}' };
 
 let folder = '';

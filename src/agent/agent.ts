@@ -1,0 +1,127 @@
+// The node agent: brings its parts together, starts them, and stops them when it is told to.
+import { mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { code, FailureError, messageOf } from '../base/errors.ts';
+import { Log, type LogLevel } from '../base/log.ts';
+import { commit, nodeVersion, version } from '../base/version.ts';
+import { openApi } from '../cni/api.ts';
+import type { Parts } from '../cni/plugin.ts';
+import { takeLock } from '../host/lock.ts';
+import { residentMemory } from './memory.ts';
+import { Metrics } from './metrics.ts';
+import { type Conf, Networks } from './networks.ts';
+import { type ListenAddress, Pages } from './pages.ts';
+import type { Part } from './part.ts';
+import { Replay } from './replay.ts';
+import { lockFileOf, Requests } from './requests.ts';
+import { WarmStores } from './stores.ts';
+import { Turns } from './turns.ts';
+
+export interface AgentOptions {
+  readonly socket: string;
+  /** Absent: no pages. */
+  readonly listen?: ListenAddress;
+  /** Where plugins keep their state unless their configuration says otherwise. */
+  readonly dataDir: string;
+  /** Where the agent keeps its own. */
+  readonly stateDir: string;
+  readonly logLevel: LogLevel;
+  /** The configurations in the runtime's folder, as they are now. */
+  readonly configured: () => readonly Conf[];
+  readonly parts: Parts;
+}
+
+/** What the agent uses of its process. */
+export interface AgentIo {
+  writeStderr(text: string): void;
+  /** CLOCK_MONOTONIC in milliseconds. */
+  monotonicNow(): number;
+  /** Aborted when the agent is told to stop. */
+  readonly stop: AbortSignal;
+}
+
+/** Another agent runs on this node. */
+export class AlreadyRunningError extends FailureError {
+  override name = 'AlreadyRunningError';
+
+  constructor(socket: string) {
+    super(
+      code.tryAgain,
+      `another agent serves ${socket}: stop that one first, or give this one a --socket of its own, which plugins find by "agentSocket" in their configuration`,
+    );
+  }
+}
+
+/** Runs until it is told to stop. Throws AlreadyRunningError, or why a part cannot start. */
+export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void> {
+  using lock = takeLock(lockFileOf(options.socket));
+  if (lock === undefined) throw new AlreadyRunningError(options.socket);
+  // A journal's socket cannot be opened as a file, so the log goes through the stream that is there.
+  const target = { file: '/dev/stderr', level: options.logLevel, maxSize: Number.POSITIVE_INFINITY };
+  const log = new Log(target, {}, (_, lines) => io.writeStderr(lines));
+  await using stores = new WarmStores();
+  const parts = partsOf(options, io, log, stores);
+  const started: Part[] = [];
+  try {
+    for (const part of parts) {
+      await part.start();
+      started.unshift(part);
+    }
+    log.info('agent started', { version, commit, socket: options.socket });
+    await stopped(io.stop);
+    log.info('agent stops');
+  } finally {
+    for (const part of started) await part.stop();
+  }
+  log.info('agent stopped');
+}
+
+/** In the order in which they start; they stop in the opposite one, plugins first. */
+function partsOf(options: AgentOptions, io: AgentIo, log: Log, stores: WarmStores): Part[] {
+  const metrics = new Metrics();
+  metrics.gauge('kube_ipam_build_info', 'What this program was built from.', () => 1, {
+    version,
+    commit,
+    node: nodeVersion,
+  });
+  metrics.gauge('process_resident_memory_bytes', 'Resident memory.', residentMemory);
+  const networks = new Networks({
+    configured: options.configured,
+    file: join(options.stateDir, 'networks.json'),
+    log,
+  });
+  // A plugin takes the agent only where its state folder is there already: both must mean the same folder.
+  const dataDirs = () => [...new Set([options.dataDir, ...networks.all().map(({ store }) => store.dataDir)])];
+  for (const dataDir of dataDirs()) makeFolder(dataDir, log);
+  const turns = new Turns();
+  const replay = new Replay({ dataDirs, stores, turns, log, metrics });
+  const requests = new Requests({
+    socket: options.socket,
+    turns,
+    stores,
+    log,
+    metrics,
+    parts: options.parts,
+    api: kubeConfig => openApi(kubeConfig, options.parts.parseYaml),
+    monotonicNow: io.monotonicNow,
+    onServed: conf => networks.served(conf),
+  });
+  const parts: Part[] = [replay, requests];
+  if (options.listen !== undefined) parts.unshift(new Pages(options.listen, () => parts, metrics));
+  return parts;
+}
+
+function makeFolder(folder: string, log: Log): void {
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+  } catch (error) {
+    log.warn('a state folder cannot be made: its plugins do their work themselves', { cause: messageOf(error) });
+  }
+}
+
+function stopped(signal: AbortSignal): Promise<void> {
+  return new Promise(resolve => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });
+}

@@ -1,0 +1,109 @@
+// The networks of kube-ipam on this node: those that runtimes have configured, and those whose plugins have asked.
+import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { dirname } from 'node:path';
+import { messageOf, systemCode } from '../base/errors.ts';
+import type { Log } from '../base/log.ts';
+import { isObject } from '../base/section.ts';
+import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
+
+export type Conf = Readonly<Record<string, unknown>>;
+
+/** More networks than this were never on one node. */
+const mostServed = 256;
+
+/** Days after which a network that no plugin asks for is forgotten. */
+const forgottenAfter = 30;
+const day = 86_400_000;
+
+/** What leads to a network's records: names and paths, no secret. */
+const keptKeys = ['etcdConfig', 'dataDir', 'addressSpace', 'nodeName', 'cluster', 'timeout', 'cooldown'];
+
+interface Served {
+  readonly conf: Conf;
+  /** Day since 1970 on which it was last asked for. */
+  readonly day: number;
+}
+
+export interface NetworksOptions {
+  /** The configurations in the runtime's folder, as they are now. */
+  readonly configured: () => readonly Conf[];
+  /** Where those that were served are remembered, because Multus has some that lie in no folder. */
+  readonly file: string;
+  readonly log: Log;
+}
+
+export class Networks {
+  readonly #options: NetworksOptions;
+  readonly #served = new Map<string, Served>();
+
+  constructor(options: NetworksOptions) {
+    this.#options = options;
+    for (const served of read(options)) this.#served.set(JSON.stringify(served.conf), served);
+  }
+
+  /** Each network once; those that cannot be read are left out, because no plugin could serve them either. */
+  all(): AccessConfig[] {
+    const confs = [...this.#configured(), ...[...this.#served.values()].map(({ conf }) => conf)];
+    const found = confs.flatMap(conf => accessOf(conf) ?? []);
+    const identity = ({ network, space, store }: AccessConfig) => JSON.stringify([network, space, store]);
+    return [...new Map(found.map(access => [identity(access), access])).values()];
+  }
+
+  /** Remembers a network that a plugin asked for. */
+  served(conf: Conf): void {
+    const kept = { name: conf.name, ipam: pick(isObject(conf.ipam) ? conf.ipam : {}) };
+    const key = JSON.stringify(kept);
+    const today = Math.floor(Date.now() / day);
+    if (this.#served.get(key)?.day === today) return;
+    this.#served.delete(key);
+    this.#served.set(key, { conf: kept, day: today });
+    this.#write(today);
+  }
+
+  #configured(): readonly Conf[] {
+    try {
+      return this.#options.configured();
+    } catch (error) {
+      this.#options.log.warn('the network configurations cannot be read', { cause: messageOf(error) });
+      return [];
+    }
+  }
+
+  #write(today: number): void {
+    const { file, log } = this.#options;
+    const fresh = [...this.#served].filter(([, served]) => today - served.day <= forgottenAfter).slice(-mostServed);
+    this.#served.clear();
+    for (const [key, served] of fresh) this.#served.set(key, served);
+    try {
+      mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+      writeFileSync(`${file}.new`, `${JSON.stringify(fresh.map(([, served]) => served))}\n`, { mode: 0o600 });
+      renameSync(`${file}.new`, file);
+    } catch (error) {
+      log.warn('the networks that were served cannot be remembered', { cause: messageOf(error) });
+    }
+  }
+}
+
+function read({ file, log }: NetworksOptions): Served[] {
+  try {
+    const list: unknown = JSON.parse(readFileSync(file, 'utf8'));
+    return (Array.isArray(list) ? list : []).filter(
+      (one): one is Served => isObject(one) && isObject(one.conf) && typeof one.day === 'number',
+    );
+  } catch (error) {
+    if (systemCode(error) !== 'ENOENT') log.warn('the networks of earlier are unknown', { cause: messageOf(error) });
+    return [];
+  }
+}
+
+function pick(ipam: Conf): Conf {
+  return Object.fromEntries(keptKeys.flatMap(key => (ipam[key] === undefined ? [] : [[key, ipam[key]]])));
+}
+
+function accessOf(conf: Conf): AccessConfig | undefined {
+  try {
+    return readAccessConfig(conf);
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,94 @@
+// `kube-ipam agent`: the daemon of a node, which does the plugin's work with warm connections.
+import type { ListenAddress } from '../../agent/pages.ts';
+import { type LogLevel, logLevels } from '../../base/log.ts';
+import { defaultAgentSocket, defaultDataDir } from '../../ipam/defaults.ts';
+import { type Args, type Command, exit, text, UsageError } from '../command.ts';
+import { defaultConfDir, readConfFolder } from '../networks.ts';
+import type { CliIo } from '../program.ts';
+import { dataDirFlag } from '../store-access.ts';
+
+const defaultListen = ':20244';
+const defaultStateDir = '/var/lib/kube-ipam/agent';
+
+export const command: Command = {
+  verb: 'agent',
+  summary: 'run the node agent, which makes pods start faster',
+  details:
+    'Runs until SIGTERM or SIGINT. Plugins on this node find its socket and let it do their work, with connections that ' +
+    'stand already; without it they do it themselves, with the same outcome. It keeps DELs on disk while a store is away. ' +
+    'Its log goes to stderr, one JSON line an event. Exit code 4 when another agent serves the same socket.',
+  positionals: [],
+  flags: {
+    socket: { type: 'string', value: 'FILE', describe: `where plugins find it (${defaultAgentSocket})` },
+    listen: {
+      type: 'string',
+      value: 'ADDRESS',
+      describe: `where /healthz, /readyz and /metrics are served, "off" for nowhere (${defaultListen})`,
+    },
+    'conf-dir': {
+      type: 'string',
+      value: 'DIR',
+      describe: `the runtime's folder of configurations (${defaultConfDir})`,
+    },
+    ...dataDirFlag,
+    'state-dir': { type: 'string', value: 'DIR', describe: `where the agent keeps its own state (${defaultStateDir})` },
+    'log-level': { type: 'string', choices: logLevels, describe: 'what to log (info)' },
+  },
+  examples: [
+    ['kube-ipam agent', ''],
+    ['kube-ipam agent --listen 127.0.0.1:20244 --log-level debug', 'pages for this node only'],
+  ],
+  async run(args, io) {
+    return runInForeground(args, io);
+  },
+};
+
+async function runInForeground(args: Args, io: CliIo): Promise<number> {
+  const [{ AlreadyRunningError, runAgent }, { parseYaml }] = await Promise.all([
+    import('../../agent/agent.ts'),
+    import('../../kube/yaml.ts'),
+  ]);
+  const listen = listenAddress(text(args, 'listen') ?? defaultListen);
+  const confDir = folder(args, 'conf-dir', defaultConfDir);
+  const options = {
+    socket: folder(args, 'socket', defaultAgentSocket),
+    ...(listen && { listen }),
+    dataDir: folder(args, 'data-dir', defaultDataDir),
+    stateDir: folder(args, 'state-dir', defaultStateDir),
+    logLevel: (text(args, 'log-level') ?? 'info') as LogLevel,
+    configured: () => readConfFolder(confDir).networks.map(({ conf }) => conf),
+    parts: { parseYaml, loadGrpc: async () => (await import('../../store/etcd/grpc.ts')).openGrpc },
+  };
+  try {
+    await runAgent(options, {
+      writeStderr: io.writeStderr,
+      monotonicNow: io.monotonicNow,
+      stop: io.stopSignal(),
+    });
+    return exit.fine;
+  } catch (error) {
+    if (!(error instanceof AlreadyRunningError)) throw error;
+    io.writeStderr(`kube-ipam: ${error.message}\n`);
+    return exit.running;
+  }
+}
+
+/** `HOST:PORT`, `[HOST]:PORT` or `:PORT`; undefined for "off". */
+function listenAddress(value: string): ListenAddress | undefined {
+  if (value === 'off') return undefined;
+  const [, host = '', port = ''] =
+    /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(value)?.filter(part => part !== undefined) ?? [];
+  if (port === '' || Number(port) > 65_535) {
+    throw new UsageError(`--listen ${JSON.stringify(value)}: must be HOST:PORT, :PORT for every address, or "off"`);
+  }
+  return { port: Number(port), ...(host && { host }) };
+}
+
+/** Below /proc nothing can be made, and Node tries for ever. */
+function folder(args: Args, name: string, usual: string): string {
+  const path = text(args, name) ?? usual;
+  if (!path.startsWith('/') || /^\/+proc(\/|$)/.test(path)) {
+    throw new UsageError(`--${name} ${path}: must be an absolute path, not below /proc`);
+  }
+  return path;
+}
