@@ -1,6 +1,5 @@
 // Opens a connection, plain or with TLS, within a time, and has words for people about one that could not be had.
 import { connect, isIP, type Socket } from 'node:net';
-import type { checkServerIdentity, PeerCertificate } from 'node:tls';
 import { systemCode } from './errors.ts';
 import { HttpConnection } from './http1.ts';
 
@@ -48,7 +47,7 @@ export interface TlsSettings {
   readonly ca?: Buffer | undefined;
   readonly cert?: Buffer | undefined;
   readonly key?: Buffer | undefined;
-  /** The name that the server's certificate must carry, where it is not the host's. */
+  /** The name (no address) that the server's certificate must carry, where it is not the host's. */
   readonly serverName?: string | undefined;
   /** Takes any certificate for the server's. */
   readonly insecure?: boolean;
@@ -71,23 +70,14 @@ export async function dial(
 /** node:tls and what it brings cost 5 to 10 ms to load, so they are loaded only for endpoints that need them. */
 async function secureSocket(host: string, port: number, settings: TlsSettings): Promise<Socket> {
   const tls = await import('node:tls');
-  return tls.connect({ host, port, ...tlsOptions(host, settings, tls.checkServerIdentity) });
+  return tls.connect({ host, port, ...tlsOptions(host, settings) });
 }
 
-/** What node:tls and node:https are to be told; `check` is checkServerIdentity of node:tls. */
-export function tlsOptions(host: string, settings: TlsSettings, check: typeof checkServerIdentity) {
-  const { ca, cert, key, insecure } = settings;
-  const name = settings.serverName ?? host;
-  return {
-    ca,
-    cert,
-    key,
-    minVersion: 'TLSv1.2' as const,
-    rejectUnauthorized: insecure !== true,
-    // A name is sent along for the server to choose its certificate by; TLS has no such field for an address.
-    servername: isIP(name) ? '' : name,
-    checkServerIdentity: (_host: string, certificate: PeerCertificate) => check(name, certificate),
-  };
+/** What node:tls and node:https are to be told. */
+export function tlsOptions(host: string, { ca, cert, key, serverName, insecure }: TlsSettings) {
+  // A name is sent along for the server to choose its certificate by; TLS has no such field for an address.
+  const servername = serverName ?? (isIP(host) ? '' : host);
+  return { ca, cert, key, minVersion: 'TLSv1.2' as const, rejectUnauthorized: insecure !== true, servername };
 }
 
 /** Waits until the connection stands, TLS included. */

@@ -159,6 +159,7 @@ describe('is refused with code 7, file and key', () => {
       },
       /insecure-skip-tls-verify true: contradicts/,
     ],
+    ['a name that is an address', { cluster: { 'tls-server-name': '10.0.0.1' } }, /must be a name, not an address/],
     ['half a truth', { cluster: { 'insecure-skip-tls-verify': 'yes' } }, /must be true or false/],
     ['an unknown user', { context: { user: 'u3' } }, /users: none has the name "u3"/],
     ['no cluster', { context: { cluster: '' } }, /cluster "": is missing/],

@@ -1,5 +1,6 @@
 // How an API server is reached and what proves who we are: read from a kubeconfig, or from what every pod is given.
 import { readFileSync } from 'node:fs';
+import { isIP } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import type { TlsSettings } from '../base/dial.ts';
 import { code, FailureError, messageOf, systemCode } from '../base/errors.ts';
@@ -204,7 +205,9 @@ function readTrust(cluster: Section, files: Files): TlsSettings {
   if (insecure === true && ca !== undefined) {
     cluster.wrong('insecure-skip-tls-verify', 'contradicts certificate-authority: remove one of them');
   }
-  return { ca, serverName: cluster.filledText('tls-server-name'), insecure: insecure === true };
+  const serverName = cluster.filledText('tls-server-name');
+  if (serverName !== undefined && isIP(serverName)) cluster.wrong('tls-server-name', 'must be a name, not an address');
+  return { ca, serverName, insecure: insecure === true };
 }
 
 /** What would have to be asked of another program, or would change who we are, and why it is not honoured. */

@@ -1,7 +1,6 @@
 // One HTTP exchange with an API server over node:https: connections are kept, and proxies of the environment are not used.
 import type { IncomingMessage } from 'node:http';
 import { Agent, type RequestOptions, request } from 'node:https';
-import { checkServerIdentity } from 'node:tls';
 import type { Deadline } from '../base/clock.ts';
 import { connectionReason, tlsOptions } from '../base/dial.ts';
 import { FailureError, systemCode } from '../base/errors.ts';
@@ -79,7 +78,7 @@ export class Exchanges implements Disposable {
       port,
       method,
       path: `${basePath}${path}${search}`,
-      ...tlsOptions(host, target.tls, checkServerIdentity),
+      ...tlsOptions(host, target.tls),
       headers: {
         accept: 'application/json',
         'user-agent': `kube-ipam/${version}`,
@@ -99,33 +98,40 @@ export class Exchanges implements Disposable {
 }
 
 /** The whole body, by the deadline. */
-export async function bodyOf(
+export function bodyOf(
   response: IncomingMessage,
   call: Request,
   target: ApiTarget,
   deadline: Deadline,
   signal: AbortSignal | undefined,
 ): Promise<string> {
-  const end = (why: string) => response.destroy(unanswered(call, target, why));
-  const timer = setTimeout(end, deadline.left(), 'the answer did not end in time');
-  const abort = () => end(unwanted);
-  signal?.addEventListener('abort', abort);
-  if (signal?.aborted) abort();
-  const chunks: Buffer[] = [];
-  let size = 0;
-  try {
-    for await (const chunk of response as AsyncIterable<Buffer>) {
+  return new Promise((resolve, reject) => {
+    const end = (why: string) => response.destroy(unanswered(call, target, why));
+    const timer = setTimeout(end, deadline.left(), 'the answer did not end in time');
+    const abort = () => end(unwanted);
+    const over = () => {
+      clearTimeout(timer);
+      signal?.removeEventListener('abort', abort);
+    };
+    signal?.addEventListener('abort', abort);
+    if (signal?.aborted) abort();
+    const chunks: Buffer[] = [];
+    let size = 0;
+    response.on('data', (chunk: Buffer) => {
       chunks.push(chunk);
       size += chunk.length;
-      if (size > largestBody) throw unanswered(call, target, 'the answer is too large to be a true one');
-    }
-    return Buffer.concat(chunks).toString('utf8');
-  } catch (error) {
-    throw asUnanswered(call, target, error);
-  } finally {
-    clearTimeout(timer);
-    signal?.removeEventListener('abort', abort);
-  }
+      if (size > largestBody) end('the answer is too large to be a true one');
+    });
+    response.on('error', (error: Error) => {
+      over();
+      reject(asUnanswered(call, target, error));
+    });
+    // Not by `for await`, which is done before the connection is back among those that can be used again.
+    response.on('end', () => {
+      over();
+      resolve(Buffer.concat(chunks).toString('utf8'));
+    });
+  });
 }
 
 /** What broke a connection, in words. */
