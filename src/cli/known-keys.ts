@@ -16,7 +16,7 @@ const etcdKeys = [
 /** docs/reference.md explains each of them. */
 export const ipamKeys = [
   ...['type', 'name', ...rangeKeys, 'ranges', 'routes', 'resolvConf', 'exclude'],
-  ...['etcdConfig', 'dataDir', 'addressSpace', 'nodeName', 'cluster', 'timeout', 'status', 'cooldown'],
+  ...['etcdConfig', 'dataDir', 'addressSpace', 'nodeName', 'cluster', 'agentSocket', 'timeout', 'status', 'cooldown'],
   ...['logFile', 'logLevel', 'logMaxSize', 'kubeConfig', 'sticky', 'fixedHold', 'nodeCIDR', 'policy'],
 ];
 

@@ -8,6 +8,7 @@ import { parseIp } from '../net/ip.ts';
 import { parseSpan, type Span } from '../net/span.ts';
 import { namePattern } from '../store/keys.ts';
 import type { StoreTarget } from '../store/target.ts';
+import { defaultDataDir, defaultTimeout } from './defaults.ts';
 import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange, selectorKeys } from './range.ts';
 import { type Route, readRoutes } from './routes.ts';
 import { readStoreTarget } from './store-config.ts';
@@ -52,8 +53,8 @@ export interface NetworkConfig extends AccessConfig {
 const defaults = {
   space: 'default',
   cluster: 'default',
-  dataDir: '/var/lib/cni/kube-ipam',
-  timeout: 10_000,
+  dataDir: defaultDataDir,
+  timeout: defaultTimeout,
   fixedHold: 3_600_000,
   logFile: '/var/log/kube-ipam.log',
   logMaxSize: 20 * 2 ** 20,
@@ -112,6 +113,8 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
   const name = (key: string, section = ipam) => section.parsed(key, asName, nameRule);
   // With etcd the folder holds this node's state only, and an ADD with a bad one has left none.
   const place = ipam.has('etcdConfig') ? tuning : ipam;
+  // Whoever asks the agent reads it before any of this is loaded; here it is only checked.
+  tuning.parsed('agentSocket', asPathOrEmpty, 'must be an absolute path, or "" to ask no agent');
   const dataDir = place.parsed('dataDir', asFolder, 'must be an absolute path, not below /proc') ?? defaults.dataDir;
   return {
     network: root.text('name') ?? '',
