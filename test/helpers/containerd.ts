@@ -7,7 +7,17 @@ import type { ConfList } from '../../src/cli/conf-templates.ts';
 import { CriClient } from './cri.ts';
 import { type Daemon, type Machine, run } from './machine.ts';
 
-const image = 'localhost/pause:1';
+/** An image made by hand, which needs no registry: busybox that sleeps. */
+export const sandboxImage = 'localhost/pause:1';
+
+/** Where a containerd keeps its things, and looks for plugins and networks. */
+export interface RuntimePlaces {
+  readonly root: string;
+  readonly state: string;
+  readonly socket: string;
+  readonly plugins: string;
+  readonly networks: string;
+}
 
 /** Why containerd cannot be tried here; undefined when it can. */
 export async function whyNoContainerd(): Promise<string | undefined> {
@@ -39,12 +49,19 @@ export class Containerd implements AsyncDisposable {
   static async start(machine: Machine, plugins: string, network: ConfList): Promise<Containerd> {
     const folder = join(machine.folder, 'containerd');
     for (const sub of ['', 'net.d', 'logs']) mkdirSync(join(folder, sub));
-    writeFileSync(join(folder, 'config.toml'), configToml(folder, plugins));
+    const places = {
+      root: join(folder, 'root'),
+      state: join(folder, 'state'),
+      socket: join(folder, 'c.sock'),
+      plugins,
+      networks: join(folder, 'net.d'),
+    };
+    writeFileSync(join(folder, 'config.toml'), configToml(places));
     writeFileSync(join(folder, 'net.d/10-pods.conflist'), JSON.stringify(network));
     const containerd = new Containerd(machine, folder, await launch(machine, folder));
     try {
       await containerd.#untilReady();
-      await containerd.ctr('images', 'import', await sandboxImage(folder));
+      await containerd.ctr('images', 'import', await makeSandboxImage(folder));
       return containerd;
     } catch (cause) {
       throw new Error(`containerd did not start: ${containerd.log()}`, { cause });
@@ -117,8 +134,8 @@ function launch(machine: Machine, folder: string): Promise<Daemon> {
   return machine.spawn(['containerd', '--config', join(folder, 'config.toml')]);
 }
 
-/** A sandbox image made by hand, in docker's archive form: busybox that sleeps. */
-async function sandboxImage(folder: string): Promise<string> {
+/** Writes the sandbox image into the folder, in docker's archive form; gives the path of the tar file. */
+export async function makeSandboxImage(folder: string): Promise<string> {
   const archive = join(folder, 'image');
   mkdirSync(join(archive, 'layer'), { recursive: true });
   copyFileSync('/usr/bin/busybox', join(archive, 'layer/busybox'));
@@ -137,26 +154,26 @@ async function sandboxImage(folder: string): Promise<string> {
     rootfs: { type: 'layers', diff_ids: [`sha256:${layer}`] },
   };
   writeFileSync(join(archive, 'config.json'), JSON.stringify(config));
-  const manifest = [{ Config: 'config.json', RepoTags: [image], Layers: ['layer.tar'] }];
+  const manifest = [{ Config: 'config.json', RepoTags: [sandboxImage], Layers: ['layer.tar'] }];
   writeFileSync(join(archive, 'manifest.json'), JSON.stringify(manifest));
   await tar(join(folder, 'pause.tar'), archive, 'manifest.json', 'config.json', 'layer.tar');
   return join(folder, 'pause.tar');
 }
 
 /** Small machines lack CAP_SYS_RESOURCE (out-of-memory scores), AppArmor and overlay-on-overlay. */
-function configToml(folder: string, plugins: string): string {
+export function configToml({ root, state, socket, plugins, networks }: RuntimePlaces): string {
   return `version = 2
-root = "${folder}/root"
-state = "${folder}/state"
+root = "${root}"
+state = "${state}"
 [grpc]
-address = "${folder}/c.sock"
+address = "${socket}"
 [plugins."io.containerd.grpc.v1.cri"]
-sandbox_image = "${image}"
+sandbox_image = "${sandboxImage}"
 restrict_oom_score_adj = true
 disable_apparmor = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = "${plugins}"
-conf_dir = "${folder}/net.d"
+conf_dir = "${networks}"
 [plugins."io.containerd.grpc.v1.cri".containerd]
 snapshotter = "native"
 default_runtime_name = "runc"

@@ -1,7 +1,7 @@
 // A real Kubernetes control plane for tests: etcd and API server, controllers and scheduler when wanted, on loopback.
 import { execFile } from 'node:child_process';
 import { generateKeyPairSync } from 'node:crypto';
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { authority, type KeyPair, leaf } from '../certificates.ts';
@@ -9,7 +9,9 @@ import { type EtcdCluster, freePorts, startEtcd } from '../etcd.ts';
 import { ServerProcess } from '../server-process.ts';
 import { ApiClient, type RequestOptions } from './api.ts';
 import { type Credential, kubeconfigText } from './kubeconfig.ts';
+import { Lan } from './lan.ts';
 import { etcdOfKubernetes, kubernetesProgram, whyMissing } from './tools.ts';
+import { accepts, tunnelArgv } from './tunnel-end.ts';
 
 /** Somebody whom the API server knows by a token; what they may do is said by RBAC objects. */
 export interface User {
@@ -74,7 +76,11 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
     return server;
   };
   const client = parts.use(new ApiClient(place.url, place.caFile, administrator.token));
-  const apiServer = await start(apiServerOf(place, client, etcd, options));
+  const ports = [place.port, ...etcd.endpoints.map(endpoint => Number(new URL(endpoint).port))];
+  const [apiServer] = await Promise.all([
+    start(apiServerOf(place, client, etcd, options)),
+    start(tunnelFor(place, ports)),
+  ]);
   const [controllerManager, scheduler] = await Promise.all([
     options.controllerManager && start(await controllerManagerOf(place, client, options)),
     options.scheduler && start(await schedulerOf(place)),
@@ -98,6 +104,9 @@ interface Place {
   readonly tokensFile: string;
   readonly accountKey: string;
   readonly adminKubeconfig: string;
+  /** A folder of sockets, by which nodes in networks of their own reach this one, and are reached. */
+  readonly sockets: string;
+  readonly egress: string;
 }
 
 interface Parts {
@@ -124,8 +133,11 @@ export class ControlPlane implements AsyncDisposable {
   readonly apiServer: ServerProcess;
   readonly controllerManager: ServerProcess | undefined;
   readonly scheduler: ServerProcess | undefined;
+  /** A socket in it named by a port leads there; one named HOST:PORT leads the API server to a node. */
+  readonly sockets: string;
   readonly #client: ApiClient;
   readonly #parts: AsyncDisposableStack;
+  #lan: Promise<Lan> | undefined;
   #files = 0;
 
   constructor(place: Place, owned: AsyncDisposableStack, parts: Parts) {
@@ -134,6 +146,7 @@ export class ControlPlane implements AsyncDisposable {
     this.port = place.port;
     this.caFile = place.caFile;
     this.adminKubeconfig = place.adminKubeconfig;
+    this.sockets = place.sockets;
     this.etcd = parts.etcd;
     this.apiServer = parts.apiServer;
     this.controllerManager = parts.controllerManager;
@@ -183,6 +196,12 @@ export class ControlPlane implements AsyncDisposable {
     await this.etcd.ctl('compact', String(status.Status.header.revision));
   }
 
+  /** The wire between its nodes. */
+  lan(): Promise<Lan> {
+    this.#lan ??= Lan.start().then(lan => this.#parts.use(lan));
+    return this.#lan;
+  }
+
   [Symbol.asyncDispose](): Promise<void> {
     return this.#parts.disposeAsync();
   }
@@ -203,6 +222,8 @@ async function prepare(folder: string, users: readonly User[]): Promise<Place> {
   };
   const line = ({ name, token, groups = [] }: User) => `${token},${name},${name},"${groups.join(',')}"\n`;
   const { privateKey } = generateKeyPairSync('ec', { namedCurve: 'prime256v1' });
+  const sockets = join(folder, 'sockets');
+  mkdirSync(sockets);
   return {
     folder,
     port: port!,
@@ -211,6 +232,8 @@ async function prepare(folder: string, users: readonly User[]): Promise<Place> {
     server,
     tokensFile: write('tokens.csv', users.map(line).join('')),
     accountKey: write('service-accounts.key', privateKey.export({ type: 'sec1', format: 'pem' }) as string),
+    sockets,
+    egress: write('egress.json', egressText(join(sockets, 'connect'))),
     adminKubeconfig: write('admin.kubeconfig', kubeconfigText(url, caFile, { token: administrator.token })),
   };
 }
@@ -226,6 +249,7 @@ function apiServerOf(place: Place, client: ApiClient, etcd: EtcdCluster, options
     ...['--service-cluster-ip-range', '10.96.0.0/16', '--allow-privileged'],
     // An API server on loopback cannot be an endpoint of the Service "kubernetes".
     ...['--advertise-address', '127.0.0.1', '--endpoint-reconciler-type', 'none'],
+    ...['--egress-selector-config-file', place.egress],
     ...(options.serviceAccounts ? [] : ['--disable-admission-plugins', 'ServiceAccount']),
     ...(options.flags ?? []),
   ];
@@ -274,5 +298,25 @@ async function clientOfApi(
     name: program,
     argv: [kubernetesProgram(program)!, ...common, ...flags],
     answers: health,
+  });
+}
+
+/** What the API server itself connects to (kubelets, for logs and exec) is asked of the tunnel. */
+function egressText(socket: string): string {
+  const connection = { proxyProtocol: 'HTTPConnect', transport: { uds: { udsName: socket } } };
+  return JSON.stringify({
+    apiVersion: 'apiserver.k8s.io/v1beta1',
+    kind: 'EgressSelectorConfiguration',
+    egressSelections: [{ name: 'cluster', connection }],
+  });
+}
+
+function tunnelFor({ sockets }: Place, ports: readonly number[]): ServerProcess {
+  const last = join(sockets, 'connect');
+  const routes = [...ports.flatMap(port => [join(sockets, String(port)), String(port)]), last, `connect:${sockets}`];
+  return new ServerProcess({
+    name: 'the tunnel to the nodes',
+    argv: tunnelArgv(routes),
+    answers: () => accepts(last),
   });
 }

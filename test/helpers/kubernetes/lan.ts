@@ -1,0 +1,39 @@
+// The wire between the nodes of a test: one bridge in a network of its own, where each node has an interface and an address.
+import { Machine, run } from '../machine.ts';
+
+/** What is attached to it is found in 172.30.0.0/24. */
+export class Lan implements AsyncDisposable {
+  readonly #machine: Machine;
+  readonly #names: string[] = [];
+
+  private constructor(machine: Machine) {
+    this.#machine = machine;
+  }
+
+  static async start(): Promise<Lan> {
+    const machine = await Machine.start('lan');
+    await machine.must(['ip', 'link', 'add', 'lan', 'type', 'bridge']);
+    await machine.must(['ip', 'link', 'set', 'lan', 'up']);
+    return new Lan(machine);
+  }
+
+  /** Gives the machine an interface eth0 on the wire; its address, which is the same whenever that host comes back. */
+  async attach(machine: Machine): Promise<string> {
+    if (!this.#names.includes(machine.hostname)) this.#names.push(machine.hostname);
+    const number = 11 + this.#names.indexOf(machine.hostname);
+    const address = `172.30.0.${number}`;
+    const port = `port${number}`;
+    const near = ['eth0', 'netns', String(machine.pid)];
+    const far = [port, 'netns', String(this.#machine.pid)];
+    const made = await run(['ip', 'link', 'add', ...near, 'type', 'veth', 'peer', 'name', ...far], {});
+    if (made.code !== 0) throw new Error(`${machine.hostname} cannot be attached: ${made.stderr}`);
+    await this.#machine.must(['ip', 'link', 'set', port, 'master', 'lan', 'up']);
+    await machine.must(['ip', 'address', 'add', `${address}/24`, 'dev', 'eth0']);
+    await machine.must(['ip', 'link', 'set', 'eth0', 'up']);
+    return address;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#machine[Symbol.asyncDispose]();
+  }
+}
