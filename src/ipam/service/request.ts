@@ -33,9 +33,10 @@ export async function readRequest(
   requested: readonly Ip[],
 ): Promise<Request> {
   const { api, deadline } = around;
+  const knownByUid = owner.pod?.uid !== undefined;
   // A container of podman has a name and no namespace: it is no pod of a cluster.
   if (api === undefined || owner.pod === undefined || owner.pod.namespace === '') {
-    return { owner, plans: planSets(config, narrow(config, undefined, undefined), requested) };
+    return { owner, knownByUid, plans: planSets(config, narrow(config, undefined, undefined), requested) };
   }
   const pod = await readPod(around, owner);
   const clusterUid = await api.clusterUid(deadline);
@@ -46,6 +47,7 @@ export async function readRequest(
     owner: { ...owner, pod: { ...owner.pod, uid: owner.pod.uid ?? pod.metadata.uid } },
     plans: planSets(config, sets, requested, wishes),
     pod,
+    knownByUid,
     clusterUid,
     ...(sticky && { sticky }),
   };

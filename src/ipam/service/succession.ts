@@ -27,6 +27,8 @@ export interface Heir {
   readonly owner: Owner;
   /** Absent where no API is asked. */
   readonly pod?: KubePod;
+  /** Whether the runtime said the pod's uid. Otherwise it is that of the pod which has this name in the API now. */
+  readonly knownByUid: boolean;
 }
 
 /** `free`: the heir may have it, and these holders go; `sibling`: another interface of the same sandbox has it. */
@@ -66,8 +68,7 @@ export async function succeed(
   const stay: Holder[] = [];
   const gone: Holder[] = [];
   // A pod that has it already asks again, or from a new sandbox: whoever was let in beside it stays.
-  const uid = heir.owner.pod?.uid;
-  const isHolder = record.holders.some(({ pod }) => pod?.uid !== undefined && pod.uid === uid);
+  const isHolder = record.holders.some(holder => isPodOf(heir, holder));
   for (const holder of record.holders) {
     if (sameAttachment(holder, heir.owner.id)) continue;
     const fate =
@@ -83,14 +84,22 @@ export async function succeed(
   return { stay, gone };
 }
 
+/**
+ * Whether the heir is the holder's pod. By its name alone it is believed on the holder's own node only: a node that was
+ * lost may still start a pod of that name whose successor lives elsewhere.
+ */
+function isPodOf({ owner, knownByUid }: Heir, { pod, node }: Holder): boolean {
+  return pod?.uid !== undefined && pod.uid === owner.pod?.uid && (knownByUid || node === owner.id.node);
+}
+
 type Fate = { readonly alive: false } | { readonly alive: true; readonly hint: string };
 
-async function fateOf(around: Surroundings, api: Api, { owner, pod: heir }: Heir, holder: Holder): Promise<Fate> {
+async function fateOf(around: Surroundings, api: Api, heir: Heir, holder: Holder): Promise<Fate> {
   const { deadline } = around;
   const alive = (hint: string): Fate => ({ alive: true, hint });
   const { pod } = holder;
   if (pod === undefined || pod.namespace === '') return alive('');
-  if (pod.uid !== undefined && pod.uid === owner.pod?.uid && holder.ifname === owner.id.ifname) return { alive: false };
+  if (isPodOf(heir, holder) && holder.ifname === heir.owner.id.ifname) return { alive: false };
   try {
     const found = await api.pod(pod.namespace, pod.name, deadline);
     if (found === undefined || whyDead(holder, found) !== undefined) return { alive: false };
@@ -98,7 +107,7 @@ async function fateOf(around: Surroundings, api: Api, { owner, pod: heir }: Heir
       const node = await api.node(found.spec.nodeName, deadline);
       if (whyGone(node, defaultNodeGrace) !== undefined) return { alive: false };
     }
-    if (heir === undefined || !shareController(heir, found)) return alive('');
+    if (heir.pod === undefined || !shareController(heir.pod, found)) return alive('');
     return alive(': the old pod of this rollout still holds it: use strategy Recreate or maxUnavailable 1');
   } catch (error) {
     return alive(`, and whether pod ${describePod(pod)} still lives could not be asked: ${messageOf(error)}`);
