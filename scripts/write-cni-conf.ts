@@ -1,10 +1,15 @@
-// Writes cni-conf/*.conflist from the templates; run it after a change to src/cli/conf-templates.ts.
+// Writes cni-conf/*.conflist and those of deploy/ from the templates; run it after a change to src/cli/conf-templates.ts.
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { shippedConfs } from '../src/cli/conf-templates.ts';
+import { deployedConfs } from './deploy/networks.ts';
 
-const folder = join(import.meta.dirname, '..', 'cni-conf');
-for (const [name, text] of shippedConfs()) {
-  writeFileSync(join(folder, name), text);
-  process.stdout.write(`cni-conf/${name}\n`);
+for (const [folder, files] of [
+  ['cni-conf', shippedConfs()],
+  ['deploy', deployedConfs()],
+] as const) {
+  for (const [name, text] of files) {
+    writeFileSync(join(import.meta.dirname, '..', folder, name), text);
+    process.stdout.write(`${folder}/${name}\n`);
+  }
 }

@@ -3,10 +3,10 @@ import { existsSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { version } from '../../base/version.ts';
+import { syncFolder } from '../../host/atomic-file.ts';
 import type { NetworkConfig } from '../../ipam/config.ts';
 import { type Recording, recordNetwork } from '../../ipam/service/networks.ts';
 import { namePattern } from '../../store/keys.ts';
-import { syncFolder } from '../../host/atomic-file.ts';
 import { type Args, type Command, exit, given, text, UsageError } from '../command.ts';
 import { networkFlags } from '../conf-flags.ts';
 import { mainPlugins } from '../conf-templates.ts';
@@ -56,7 +56,10 @@ export const command: Command = {
   examples: [
     ['kube-ipam install bridge --subnet 10.1.0.0/24', 'one machine, embedded store'],
     ['kube-ipam install --conf my-network.conflist --node worker-1', ''],
-    ['kube-ipam install --conf pods.conflist --node worker-1 --certificates /secret --need-store', 'as the DaemonSet does'],
+    [
+      'kube-ipam install --conf pods.conflist --node worker-1 --certificates /secret --need-store',
+      'as the DaemonSet does',
+    ],
     ['kube-ipam install macvlan --master eth1 --subnet 10.1.0.0/16 --etcd-url https://10.0.0.1:2379 --dry-run', ''],
   ],
   async run(args, io) {
