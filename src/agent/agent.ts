@@ -67,7 +67,7 @@ export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void
       await part.start();
       started.unshift(part);
     }
-    log.info('agent started', { version, commit, socket: options.socket });
+    log.info('agent started', { version, commit, socket: options.socket, ...pagesOf(parts) });
     await stopped(io.stop);
     log.info('agent stops');
   } finally {
@@ -109,6 +109,11 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, stores: WarmStore
   const parts: Part[] = [replay, requests];
   if (options.listen !== undefined) parts.unshift(new Pages(options.listen, () => parts, metrics));
   return parts;
+}
+
+function pagesOf(parts: readonly Part[]): { readonly port?: number } {
+  const pages = parts.find(part => part instanceof Pages);
+  return pages === undefined ? {} : { port: pages.port };
 }
 
 function makeFolder(folder: string, log: Log): void {

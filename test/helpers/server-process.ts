@@ -88,7 +88,8 @@ export class ServerProcess {
   }
 }
 
-function allStopped(pid: number): boolean {
+/** Whether every thread of a process stands still. */
+export function allStopped(pid: number): boolean {
   const tasks = `/proc/${pid}/task`;
   try {
     return readdirSync(tasks).every(task =>
