@@ -41,7 +41,7 @@ export const command: Command = {
     },
     yes: { type: 'boolean', short: 'y', describe: 'do not ask' },
     force: { type: 'boolean', describe: 'also while other networks use kube-ipam' },
-    stay: { type: 'boolean', describe: 'do not end afterwards: a DaemonSet would only start it again' },
+    stay: { type: 'boolean', describe: 'end only at SIGTERM: a DaemonSet would start it again' },
   },
   examples: [
     ['kube-ipam uninstall --dry-run', ''],
@@ -76,7 +76,7 @@ export const command: Command = {
       places,
       io,
     );
-    if (given(args, 'stay')) await forever();
+    if (given(args, 'stay')) await stopped(io.stopSignal());
     return exit.fine;
   },
 };
@@ -90,9 +90,15 @@ function isAgreed(purged: readonly StoreTarget[], all: boolean, args: Args, io: 
   return !all || confirmed(args, io, 'Remove all that kube-ipam keeps on this node?');
 }
 
-/** Nothing wakes it up: whoever started it ends it. */
-function forever(): Promise<never> {
-  return new Promise(() => setInterval(() => {}, 2 ** 31 - 1));
+function stopped(signal: AbortSignal): Promise<void> {
+  // A listener for signals alone keeps no process alive.
+  const awake = setInterval(() => {}, 2 ** 31 - 1);
+  return new Promise(resolve => {
+    signal.addEventListener('abort', () => {
+      clearInterval(awake);
+      resolve();
+    });
+  });
 }
 
 /** The stores that the configurations to be removed name; one that cannot be read names none. */

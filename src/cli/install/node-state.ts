@@ -1,15 +1,14 @@
 // What kube-ipam keeps on a node beside executable and configuration: where it lies, and how it goes.
 import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
+import { defaultAgentSocket } from '../../ipam/defaults.ts';
 import { nodeFolder, type Places } from './places.ts';
-
-const runFolder = '/run/kube-ipam';
 
 /** Folders that are kube-ipam's own as a whole, those of them that are there. */
 export function ownFolders({ root, confDir }: Places): string[] {
-  const folders = [nodeFolder, '/var/lib/kube-ipam', runFolder].map(folder => join(root, folder));
+  const folders = [nodeFolder, '/var/lib/kube-ipam', dirname(defaultAgentSocket)].map(folder => join(root, folder));
   return [join(confDir, 'kube-ipam.d'), ...folders].filter(folder => existsSync(folder));
 }
 
@@ -47,7 +46,7 @@ export function waitingDels(dataDir: string): number {
 /** Whether an agent of this node takes requests. */
 export function agentListens({ root }: Places): Promise<boolean> {
   return new Promise(resolve => {
-    const connection = connect(join(root, runFolder, 'agent.sock'));
+    const connection = connect(join(root, defaultAgentSocket));
     const end = (listens: boolean) => {
       connection.destroy();
       resolve(listens);
