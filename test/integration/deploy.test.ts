@@ -132,7 +132,7 @@ describe('what a pod may do on its node', () => {
     const [agent] = spec.containers;
     const source = (name: string) => spec.volumes.find(volume => volume.name === name)?.hostPath?.path;
     // The agent finds everything where the host has it.
-    for (const { name, mountPath } of agent!.volumeMounts) expect(mountPath).toBe(source(name));
+    for (const { name, mountPath } of agent!.volumeMounts) expect(source(name) ?? '/certificates').toBe(mountPath);
     expect(agent!.volumeMounts.map(({ mountPath }) => mountPath)).not.toContain('/opt/cni/bin');
     for (const mount of agent!.volumeMounts.filter(({ name }) => name.endsWith('netns')))
       expect(mount).toMatchObject({ readOnly: true, mountPropagation: 'HostToContainer' });
@@ -234,10 +234,19 @@ describe('the chart', () => {
     const spec = podSpec(charted(values));
     const [agent] = spec.containers;
     expect(agent!.env).toEqual([
+      expect.objectContaining({ name: 'NAMESPACE' }),
       { name: 'KUBERNETES_SERVICE_HOST', value: 'api.example' },
       { name: 'KUBERNETES_SERVICE_PORT', value: '6443' },
     ]);
-    expect(agent!.args).toEqual(['agent', '--listen=:9999', `--conf-dir=${cni.confDir}`, '--gc-interval=2m']);
+    expect(agent!.args).toEqual([
+      'agent',
+      '--listen=:9999',
+      `--conf-dir=${cni.confDir}`,
+      '--certificates=/certificates',
+      '--plugin-account=$(NAMESPACE)/kube-ipam-plugin',
+      `--plugin-kubeconfig=${cni.confDir}/kube-ipam.d/kubeconfig`,
+      '--gc-interval=2m',
+    ]);
     expect(spec.initContainers[0]!.args).toEqual(
       expect.arrayContaining([`--bin-dir=${cni.binDir}`, `--conf-dir=${cni.confDir}`]),
     );

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { version } from '../../base/version.ts';
 import { syncFolder } from '../../host/atomic-file.ts';
+import { certificateMode, certificatesIn, nodeFile, nodeFolder } from '../../host/certificates.ts';
+import { holds } from '../../host/files.ts';
 import type { NetworkConfig } from '../../ipam/config.ts';
 import { type Recording, recordNetwork } from '../../ipam/service/networks.ts';
 import { namePattern } from '../../store/keys.ts';
@@ -20,8 +22,8 @@ import {
   type Source,
   sourceOf,
 } from '../install/executable.ts';
-import { certificatesIn, closeNewFolder, holds, putFile } from '../install/files.ts';
-import { nodeFile, nodeFolder, type Places, placeFlags, placesOf } from '../install/places.ts';
+import { closeNewFolder, installFile } from '../install/files.ts';
+import { type Places, placeFlags, placesOf } from '../install/places.ts';
 import { confFilesOf, networksIn, readConfFile } from '../networks.ts';
 import { plain } from '../output.ts';
 import type { CliIo } from '../program.ts';
@@ -72,9 +74,10 @@ export const command: Command = {
     const say = (line: string) => io.writeStdout(`${dryRun ? 'would ' : ''}${plain(line)}\n`);
     await copyExecutable(source, places, dryRun, say);
     const put = (path: string, bytes: string | Buffer, mode: number, shown = '') =>
-      putFile(path, bytes, mode, dryRun, line => say(line + shown));
+      installFile(path, bytes, mode, dryRun, line => say(line + shown));
     const certificates = text(args, 'certificates');
-    if (certificates !== undefined) for (const [path, bytes] of certificatesIn(certificates)) put(path, bytes, 0o600);
+    if (certificates !== undefined)
+      for (const [path, bytes] of certificatesIn(certificates)) put(path, bytes, certificateMode);
     if (node !== undefined) put(nodeFile, `${node}\n`, 0o644, `: ${node}`);
     if (conf === undefined)
       io.writeStderr('no network configuration was written: name a main plugin, or --conf FILE\n');
@@ -124,7 +127,7 @@ async function installConf(
     for (const { config } of conf.reports) if (config !== undefined) closeNewFolder(config.store.dataDir);
     if (given(args, 'need-store') && !holds(path, conf.text, 0o644)) await needStore(conf, path, args, warn);
   }
-  putFile(path, conf.text, 0o644, dryRun, say);
+  installFile(path, conf.text, 0o644, dryRun, say);
   if (!dryRun) {
     if (other !== undefined) rmSync(other, { force: true });
     syncFolder(confDir);

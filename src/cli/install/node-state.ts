@@ -3,8 +3,9 @@ import { existsSync, readdirSync, rmdirSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { dirname, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
+import { nodeFolder } from '../../host/certificates.ts';
 import { defaultAgentSocket } from '../../ipam/defaults.ts';
-import { nodeFolder, type Places } from './places.ts';
+import type { Places } from './places.ts';
 
 /** Folders that are kube-ipam's own as a whole, those of them that are there. */
 export function ownFolders({ root, confDir }: Places): string[] {

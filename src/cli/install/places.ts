@@ -3,10 +3,6 @@ import { join } from 'node:path';
 import { type Args, type Flags, text, UsageError } from '../command.ts';
 import { defaultConfDir } from '../networks.ts';
 
-/** Node name, certificates. */
-export const nodeFolder = '/etc/kube-ipam';
-export const nodeFile = `${nodeFolder}/node`;
-
 export const placeFlags: Flags = {
   'bin-dir': { type: 'string', value: 'DIR', describe: "the runtime's plugin folder (/opt/cni/bin)" },
   'conf-dir': { type: 'string', value: 'DIR', describe: `the runtime's folder of configurations (${defaultConfDir})` },
