@@ -95,7 +95,8 @@ function isPodOf({ owner, knownByUid }: Heir, { pod, node }: Holder): boolean {
 type Fate = { readonly alive: false } | { readonly alive: true; readonly hint: string };
 
 async function fateOf(around: Surroundings, api: Api, heir: Heir, holder: Holder): Promise<Fate> {
-  const { deadline } = around;
+  // Whatever the API says, or does not say: the store is asked after it.
+  const deadline = around.deadline.within(around.deadline.left() / 2);
   const alive = (hint: string): Fate => ({ alive: true, hint });
   const { pod } = holder;
   if (pod === undefined || pod.namespace === '') return alive('');

@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, beforeEach, describe, test } from 'vitest';
 import { type Holdings, holdings } from '../agreement.ts';
 import { onEachStore } from '../each-store.ts';
+import type { EtcdCluster } from '../etcd.ts';
 import { type Answer, type Call, type Command, call, confOf, type Json, type Site } from '../plugin.ts';
 import { argsOf, Cluster, type PodRef } from './cluster.ts';
 import { type ControlPlane, type ControlPlaneOptions, startControlPlane, whyNoControlPlane } from './control-plane.ts';
@@ -24,6 +25,8 @@ export interface OnCluster {
   readonly plane: ControlPlane;
   readonly cluster: Cluster;
   readonly site: Site;
+  /** That keeps the addresses, where one does. */
+  readonly etcd: EtcdCluster | undefined;
   /** What the runtime sends for the pod's sandbox. */
   callOf(pod: PodRef, sandbox?: Sandbox): Call;
   add(pod: PodRef, sandbox?: Sandbox): Promise<Answer>;
@@ -70,6 +73,9 @@ export function onCluster(ipam: Json, tests: (here: OnCluster) => void, options:
         },
         get site() {
           return site;
+        },
+        get etcd() {
+          return here.ground.cluster;
         },
         callOf,
         add: run('ADD'),
