@@ -1,5 +1,6 @@
 // How an owner record is listed: as a row of a table for people, as an object for programs.
-import { describePod } from '../ipam/describe.ts';
+import { describePod, describeWorkload } from '../ipam/describe.ts';
+import type { Holder, OwnerRecord, Pod } from '../ipam/model.ts';
 import type { AddressRecord } from '../ipam/service/holdings.ts';
 import { formatIp } from '../net/ip.ts';
 import type { Column } from './output.ts';
@@ -8,34 +9,90 @@ export interface Listed extends AddressRecord {
   readonly space: string;
 }
 
-const address: Column<Listed> = { title: 'ADDRESS', cell: ({ ip }) => formatIp(ip) };
-const space: Column<Listed> = { title: 'SPACE', cell: row => row.space };
-const middle: readonly Column<Listed>[] = [
-  { title: 'KIND', cell: ({ owner }) => owner.kind },
-  { title: 'NETWORK', cell: ({ owner }) => owner.network },
-  { title: 'NODE', cell: ({ owner }) => owner.node },
-  { title: 'POD', cell: ({ owner }) => (owner.pod ? describePod(owner.pod) : '') },
+type Cells = Column<Listed>;
+
+const address: Cells = { title: 'ADDRESS', cell: ({ ip }) => formatIp(ip) };
+const space: Cells = { title: 'SPACE', cell: row => row.space };
+const kind: Cells = { title: 'KIND', cell: ({ owner }) => owner.kind };
+const network: Cells = { title: 'NETWORK', cell: ({ owner }) => owner.network };
+const node = ofHolders('NODE', holder => holder.node);
+const interfaceName: Cells = { title: 'IF', cell: ({ owner }) => owner.ifname };
+const told: readonly Cells[] = [
+  { title: 'SINCE', cell: ({ owner }) => owner.since },
+  { title: 'REMARK', cell: ({ owner }) => remarkOn(owner) },
+];
+const more: readonly Cells[] = [
+  { title: 'CLUSTER', cell: ({ owner }) => owner.cluster },
+  ofHolders('MACHINE', ({ machine }) => machine),
+  ofHolders('BOOT', ({ boot }) => boot),
+  ofHolders('NETNS', ({ netns }) => netns),
+  { title: 'REVISION', cell: ({ entry }) => String(entry.revision), right: true },
 ];
 
-/** Columns for a table, with all there is for a wide one. */
-export function addressColumns(wide: boolean, spaces: boolean): readonly Column<Listed>[] {
-  const container: Column<Listed> = {
-    title: 'CONTAINER',
-    cell: ({ owner }) => (wide ? owner.containerID : owner.containerID.slice(0, 13)),
+/** Columns for a table by addresses, with all there is for a wide one. */
+export function addressColumns(wide: boolean, spaces: boolean): readonly Cells[] {
+  const pod = ofHolders('POD', holder => holder.pod && describePod(holder.pod));
+  const names = [address, kind, network, node, pod, container(wide), interfaceName];
+  return [...(spaces ? [space] : []), ...names, ...told, ...(wide ? more : [])];
+}
+
+/** Columns for a table by pods; its rows are those of `byPod`. */
+export function podColumns(wide: boolean, spaces: boolean): readonly Cells[] {
+  const pod: readonly Cells[] = [
+    { title: 'NAMESPACE', cell: ({ owner }) => podOf(owner).namespace },
+    { title: 'POD', cell: ({ owner }) => podOf(owner).name },
+  ];
+  const names = [...pod, node, interfaceName, address, kind, network];
+  return [...(spaces ? [space] : []), ...names, ...told, ...(wide ? [container(true), ...more] : [])];
+}
+
+function container(wide: boolean): Cells {
+  return ofHolders('CONTAINER', ({ containerID }) => (wide ? containerID : containerID.slice(0, 13)));
+}
+
+/** A VM that migrates has two holders; an address that nobody uses is told with what is known of its former one. */
+function ofHolders(title: string, pick: (holder: Holder) => string | undefined): Cells {
+  return { title, cell: ({ owner }) => [...new Set(holdersOf(owner).map(pick))].filter(Boolean).join(',') };
+}
+
+function holdersOf(owner: OwnerRecord): readonly Holder[] {
+  return owner.holders.length > 0 ? owner.holders : [owner];
+}
+
+function remarkOn({ reason, until, byName, workload }: OwnerRecord): string {
+  if (workload !== undefined) return `kept for ${describeWorkload(workload)}`;
+  if (until !== undefined) return `until ${until}${byName ? ', for whoever asks for it by name' : ''}`;
+  return reason ?? '';
+}
+
+/** One row for each pod that has the address. */
+export function eachHolder(row: Listed): Listed[] {
+  const { pod: _, holders, ...owner } = row.owner;
+  if (holders.length === 0) return [row];
+  return holders.map(holder => ({ ...row, owner: { ...owner, ...holder, holders: [holder] } }));
+}
+
+/** In the order of namespaces, pods and interfaces; what belongs to no pod comes last. */
+export function byPod(rows: readonly Listed[]): Listed[] {
+  const place = ({ owner }: Listed) => {
+    const { namespace, name } = podOf(owner);
+    return [namespace || '\uffff', name, owner.ifname] as const;
   };
-  const tail: readonly Column<Listed>[] = [
-    { title: 'IF', cell: ({ owner }) => owner.ifname },
-    { title: 'SINCE', cell: ({ owner }) => owner.since },
-    { title: 'REMARK', cell: ({ owner }) => owner.reason ?? (owner.until === undefined ? '' : `until ${owner.until}`) },
-  ];
-  const more: readonly Column<Listed>[] = [
-    { title: 'CLUSTER', cell: ({ owner }) => owner.cluster },
-    { title: 'MACHINE', cell: ({ owner }) => owner.machine },
-    { title: 'BOOT', cell: ({ owner }) => owner.boot },
-    { title: 'NETNS', cell: ({ owner }) => owner.netns },
-    { title: 'REVISION', cell: ({ entry }) => String(entry.revision), right: true },
-  ];
-  return [...(spaces ? [space] : []), address, ...middle, container, ...tail, ...(wide ? more : [])];
+  const placed = rows.map(row => ({ row, place: place(row) }));
+  const order = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
+  placed.sort((a, b) => a.place.reduce((sum, part, i) => sum || order(part, b.place[i]!), 0));
+  return placed.map(({ row }) => row);
+}
+
+/** The pod that has the address, had it, or will have it as the next one of its workload. */
+function podOf({ pod, workload }: OwnerRecord): Pod {
+  const next = workload?.kind === 'StatefulSet' ? workload.name : '';
+  return pod ?? { namespace: workload?.namespace ?? '', name: next };
+}
+
+/** All names by which people know the owner. */
+export function knownAs({ pod, workload }: OwnerRecord): Pod[] {
+  return [pod, workload].filter(one => one !== undefined);
 }
 
 /** The record as it is stored, with the address and what the store knows of it. */

@@ -39,6 +39,27 @@ onEachStore(here => {
     ...{ network: 'net', containerID: 'c1', ifname: 'eth0', netns: '/run/netns/c1' },
     ...more,
   });
+  const set = { namespace: 'shop', kind: 'StatefulSet', name: 'db-0' };
+  const vm = { namespace: 'shop', kind: 'VirtualMachine', name: 'desk' };
+  const sticky = (holders: readonly Json[], workload = set): Json => ({
+    ...{ cluster: 'default', kind: 'sticky', since: '2026-01-02T03:04:05Z', network: 'net', ifname: 'eth0', workload },
+    holders,
+  });
+  const holder = (containerID: string, pod?: string, more: Json = {}): Json => ({
+    ...{ node: here.site.node, machine: readMachine().machine, boot: readMachine().boot, containerID },
+    netns: `/run/netns/${containerID}`,
+    ...(pod && { pod: { namespace: 'shop', name: pod, uid: `uid-of-${pod}` } }),
+    ...more,
+  });
+  /** Puts an address that a workload keeps, with all that belongs to it. */
+  const keep = async (ip: string, holders: readonly Json[], workload = set) => {
+    await here.site.put(address(ip), sticky(holders, workload));
+    await here.site.put(here.site.keys.workload('default', 'net', workload, 'eth0'), { addresses: [ip] });
+    for (const { node, containerID } of holders) {
+      const id = { node: String(node), network: 'net', containerID: String(containerID), ifname: 'eth0' };
+      await here.site.put(here.site.keys.attachment(id), { addresses: [ip], kept: true });
+    }
+  };
   const attachment = (containerID: string) =>
     here.site.keys.attachment({ node: here.site.node, network: 'net', containerID, ifname: 'eth0' });
 
@@ -67,6 +88,59 @@ onEachStore(here => {
     expect((await run('ls', '-o', 'yaml')).stdout).toMatch(/^- address: "10\.1\.0\.2"\n {2}space: /);
     expect((await run('ls', '-o', 'wide')).stdout).toContain('/run/netns/pod-1');
     expect(stdout).not.toContain('\u001b');
+  });
+
+  it('ls and show tell of a workload with all its pods, of what is kept for one, and for whom a hold is', async () => {
+    await add('container-a', {}, 'web-0');
+    await keep('10.1.0.5', [holder('source', 'launcher-1'), holder('target', 'launcher-2', { node: 'far' })], vm);
+    await keep('10.1.0.6', []);
+    await here.site.put(address('10.1.0.7'), record({ kind: 'held', byName: true, until: '2099-01-01T00:00:00Z' }));
+    await here.site.put(address('10.1.0.8'), record({ cluster: 'blue', pod: { namespace: 'shop', name: 'web-0' } }));
+    const { stdout } = await run('ls');
+    const [, , ...rows] = stdout.trimEnd().split('\n');
+    const { node } = here.site;
+    expect(rows[0]).toMatch(
+      new RegExp(`^10\\.1\\.0\\.5 +sticky +net +${node},far +shop/launcher-1,shop/launcher-2 +source,target +eth0 `),
+    );
+    expect(rows[0]).toContain('kept for VirtualMachine shop/desk');
+    expect(rows[1]).toMatch(/^10\.1\.0\.6 +sticky +net +- +- +- +eth0 .* kept for StatefulSet shop\/db-0$/);
+    expect(rows[2]).toMatch(/ until 2099-01-01T00:00:00Z, for whoever asks for it by name$/);
+    const listed = async (...filter: readonly string[]) =>
+      (await desk.json<{ address: string }[]>(['ls', ...filter])).map(one => one.address);
+    expect(await listed('--node', 'far')).toEqual(['10.1.0.5']);
+    expect(await listed('--pod', 'launcher-2')).toEqual(['10.1.0.5']);
+    expect(await listed('--pod', 'desk')).toEqual(['10.1.0.5']);
+    expect(await listed('--pod', 'shop/db-0')).toEqual(['10.1.0.6']);
+    expect(await listed('--namespace', 'shop')).toEqual(['10.1.0.2', '10.1.0.5', '10.1.0.6', '10.1.0.8']);
+    expect(await listed('--namespace', 'shop', '--kind', 'sticky', '--node', node)).toEqual(['10.1.0.5']);
+    expect(await listed('--cluster', 'blue')).toEqual(['10.1.0.8']);
+
+    const pods = (await run('ls', '--by-pod')).stdout.trimEnd().split('\n');
+    expect(pods[0]).toMatch(/^NAMESPACE +POD +NODE +IF +ADDRESS +KIND +NETWORK +SINCE +REMARK$/);
+    expect(pods.slice(1).map(line => line.split(/ +/).slice(0, 5).join(' '))).toEqual([
+      'shop db-0 - eth0 10.1.0.6',
+      `shop launcher-1 ${node} eth0 10.1.0.5`,
+      'shop launcher-2 far eth0 10.1.0.5',
+      `shop web-0 ${node} eth0 10.1.0.2`,
+      `- - ${node} eth0 10.1.0.7`,
+    ]);
+    expect(await listed('--by-pod', '--namespace', 'shop')).toEqual(['10.1.0.6', '10.1.0.5', '10.1.0.2']);
+    expect((await run('ls', '--by-pod', '--node', 'far')).stdout).not.toContain('launcher-1');
+
+    const shown = await run('show', '10.1.0.5');
+    for (const part of ['kept for +VirtualMachine shop/desk', 'pod +shop/launcher-1', 'pod +shop/launcher-2'])
+      expect(shown.stdout).toMatch(new RegExp(part));
+    for (const [what, containers] of [
+      ['desk', ['source', 'target']],
+      ['launcher-2', ['target']],
+      ['target', ['target']],
+      ['db-0', [undefined]],
+    ] as const) {
+      const { holdings } = await desk.json<{ holdings: { attachment?: { containerID: string } }[] }>(['show', what]);
+      expect(holdings.map(one => one.attachment?.containerID)).toEqual(containers);
+    }
+    expect((await run('show', '10.1.0.7')).stdout).toMatch(/for +whoever asks for it by name/);
+    expect((await run('show', '10.1.0.30')).stderr).toContain('address outside the range of 10.1.0.0/27, network net');
   });
 
   it('ls prints lists that are longer than a page, whole and in order', async () => {
@@ -109,13 +183,15 @@ onEachStore(here => {
     await run('reserve', '10.1.0.10-10.1.0.12', '--reason', 'x');
     await here.site.put(address('10.1.0.15'), record({ kind: 'held', until: '2099-01-01T00:00:00Z' }));
     await here.site.put(address('10.1.0.16'), record({ kind: 'fixed' }));
+    await here.site.put(address('10.1.0.17'), sticky([]));
     const [line] = await desk.json<Json[]>(['usage']);
     expect(line).toMatchObject({
       ...{ network: 'net', subnet: '10.1.0.0/27', first: '10.1.0.2', last: '10.1.0.20' },
-      ...{ size: 18, used: 2, fixed: 1, reserved: 3, held: 1, free: 11 },
+      ...{ size: 18, used: 2, fixed: 1, sticky: 1, reserved: 3, held: 1, free: 10 },
     });
     const { stdout } = await run('usage');
-    expect(stdout).toMatch(/net +10\.1\.0\.0\/27 +18 +2 +1 +3 +1 +11 +39 % {2}\[##frrrrh\.{12}\]/);
+    expect(stdout).toMatch(/net +10\.1\.0\.0\/27 +18 +2 +1 +1 +3 +1 +10 +44 % {2}\[\S+\.+\]/);
+    expect(stdout.replace(/(.)\1+/g, '$1')).toContain('[#fsrh.]');
     expect(await run('usage', '--network', 'absent')).toMatchObject({ code: 1, stdout: '' });
   });
 
@@ -197,6 +273,49 @@ onEachStore(here => {
         code: 0,
         stdout: expect.stringContaining('before this machine was started'),
       });
+      expect(await here.site.remains()).toEqual([]);
+    });
+
+    it('leaves a workload what it keeps, unless it is to be taken from it', async () => {
+      const old = { boot: 'another', netns: '/proc/self/ns/net' };
+      await keep('10.1.0.5', [holder('old', 'db-0', old)]);
+      const dry = await run('release', 'shop/db-0', '--dry-run', '--workload');
+      expect(dry.stdout).toContain('10.1.0.5: not released: dry run; it would be, as it was written before');
+      expect(dry.stdout).toContain('it would be taken from StatefulSet shop/db-0 once no pod uses it');
+      const first = await run('release', 'db-0', '--yes');
+      expect(first).toMatchObject({ code: 0, stdout: expect.stringContaining('stays kept for StatefulSet shop/db-0') });
+      expect(await run('check')).toMatchObject({ code: 0, stdout: '2 records examined: no trouble\n' });
+      const second = await run('release', '10.1.0.5', '--yes');
+      expect(second).toMatchObject({ code: 1, stdout: expect.stringContaining('--workload takes it away') });
+      expect(await run('release', '10.1.0.5', '--workload')).toMatchObject({ code: 2 });
+      const third = await run('release', '10.1.0.5', '--yes', '--workload');
+      expect(third).toMatchObject({ code: 0, stdout: '10.1.0.5: taken from StatefulSet shop/db-0\n' });
+      expect(await here.site.remains()).toEqual([]);
+
+      // Both at once; what else the workload keeps stays with it.
+      await keep('10.1.0.5', [holder('old', 'db-0', old)]);
+      const ofWorkload = here.site.keys.workload('default', 'net', set, 'eth0');
+      await here.site.put(ofWorkload, { addresses: ['10.1.0.5', '10.1.0.6'] });
+      await here.site.put(address('10.1.0.6'), sticky([]));
+      expect(await run('release', '10.1.0.5', '--yes', '--workload')).toMatchObject({ code: 0 });
+      expect(await here.site.remains()).toEqual([address('10.1.0.6'), ofWorkload]);
+      expect(await run('check')).toMatchObject({ code: 0 });
+    });
+
+    it('takes nothing from a workload that a pod may use, and one pod of a migrating VM at a time', async () => {
+      const here5 = holder('source', 'launcher-1', { boot: 'another' });
+      await keep('10.1.0.5', [here5, holder('target', 'launcher-2', { node: 'far' })], vm);
+      const before = await here.site.remains();
+      const refused = await run('release', 'launcher-2', '--yes', '--workload');
+      expect(refused.code).toBe(1);
+      expect(refused.stdout).toContain('10.1.0.5: not released: it belongs to node far');
+      expect(refused.stdout).toContain('10.1.0.5: not released: it is in use by VirtualMachine shop/desk (pod shop/l');
+      expect(await here.site.remains()).toEqual(before);
+      const half = await run('release', '10.1.0.5', '--yes', '--workload');
+      expect(half.code).toBe(1);
+      expect(half.stdout).toContain('10.1.0.5: released: it was written before this machine was started again');
+      expect(await run('check')).toMatchObject({ code: 0, stdout: '3 records examined: no trouble\n' });
+      expect((await run('release', 'desk', '--yes', '--force', '--workload')).code).toBe(0);
       expect(await here.site.remains()).toEqual([]);
     });
 

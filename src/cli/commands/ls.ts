@@ -1,11 +1,10 @@
 // `kube-ipam ls`: lists the addresses that have an owner.
-import { describePod } from '../../ipam/describe.ts';
 import { kinds } from '../../ipam/model.ts';
 import { recordOf } from '../../ipam/service/holdings.ts';
 import { type PatientSurroundings, scanAll, spacesOf } from '../../ipam/service/patience.ts';
 import { Keys } from '../../store/keys.ts';
 import { afterPrefix } from '../../store/kv.ts';
-import { addressColumns, addressObject, type Listed } from '../address-rows.ts';
+import { addressColumns, addressObject, byPod, eachHolder, knownAs, type Listed, podColumns } from '../address-rows.ts';
 import { type Args, type Command, exit, given, text } from '../command.ts';
 import { counted, formatOf, isForPeople, List, outputFlags, painter, Table } from '../output.ts';
 import { chooseStore, openChosen, storeFlags } from '../store-access.ts';
@@ -13,14 +12,22 @@ import { chooseStore, openChosen, storeFlags } from '../store-access.ts';
 export const command: Command = {
   verb: 'ls',
   summary: 'list addresses and who has them',
-  details: 'Lists the records of the address space in the order of the addresses. Filters may be combined.',
+  details:
+    'Lists the records of the address space in the order of the addresses, or with --by-pod the pods of this cluster. ' +
+    'Filters may be combined.',
   positionals: [],
   flags: {
+    'by-pod': { type: 'boolean', describe: 'in the order of namespaces and pods, one line for each pod and address' },
     node: { type: 'string', value: 'NAME', describe: 'only addresses of this node' },
-    pod: { type: 'string', value: 'NAME', describe: 'only addresses of this pod, as name or namespace/name' },
+    pod: { type: 'string', value: 'NAME', describe: 'only addresses of this pod or VM, as name or namespace/name' },
     namespace: { type: 'string', value: 'NAME', describe: 'only addresses of pods in this namespace' },
     kind: { type: 'string', choices: [...kinds, 'unknown'], describe: 'only owners of this kind' },
     family: { type: 'string', choices: ['4', '6'], describe: 'only IPv4, or only IPv6' },
+    cluster: {
+      type: 'string',
+      value: 'NAME',
+      describe: "only addresses of this cluster (all; with --by-pod the network's own, or default)",
+    },
     'all-spaces': { type: 'boolean', describe: 'every address space of the store' },
     ...outputFlags,
     ...storeFlags,
@@ -29,27 +36,34 @@ export const command: Command = {
   examples: [
     ['kube-ipam ls', 'every address of the first network in /etc/cni/net.d and those that share its space'],
     ['kube-ipam ls --network pods --node worker-1', 'those of one network on one node'],
+    ['kube-ipam ls --by-pod --namespace shop', 'the pods of a namespace, with node and addresses'],
     ['kube-ipam ls --kind reserved -o json', 'reservations, for a program'],
     ['kube-ipam ls --data-dir /var/lib/cni/kube-ipam', 'an embedded store that no configuration names'],
   ],
   async run(args, io) {
     await using store = await openChosen(chooseStore(args, { anyNetwork: true }));
-    const { around } = store;
+    const { around, access } = store;
     const everySpace = given(args, 'all-spaces');
     const spaces = everySpace ? await spacesOf(around) : [around.keys.space];
     const format = formatOf(args);
-    const isTable = isForPeople(format);
-    const table = new Table(io, addressColumns(format === 'wide', everySpace), painter(args, io));
-    const list = new List(io, format);
+    const isByPod = given(args, 'by-pod');
+    const columns = (isByPod ? podColumns : addressColumns)(format === 'wide', everySpace);
+    const print = isForPeople(format) ? new Table(io, columns, painter(args, io)) : new List(io, format);
+    const wanted = filterOf(args, isByPod ? access.cluster : undefined);
+    const held: Listed[] = [];
     let count = 0;
     for (const space of spaces) {
-      for await (const rows of listed(around, new Keys(space), args)) {
+      for await (const records of listed(around, new Keys(space), args)) {
+        const rows = records.filter(row => eachHolder(row).some(wanted));
         count += rows.length;
-        if (isTable) table.rows(rows);
-        else list.items(rows.map(addressObject));
+        if (isByPod) held.push(...rows);
+        else if (print instanceof Table) print.rows(rows);
+        else print.items(rows.map(addressObject));
       }
     }
-    if (!isTable) list.end();
+    if (print instanceof Table) print.rows(byPod(held.flatMap(eachHolder).filter(wanted)));
+    else print.items(byPod(held).map(addressObject));
+    if (print instanceof List) print.end();
     else if (count === 0) io.writeStderr(`no address is taken${described(args)}\n`);
     else if (io.isTerminal) io.writeStderr(`${counted(count, 'address', 'addresses')}\n`);
     return exit.fine;
@@ -59,33 +73,30 @@ export const command: Command = {
 async function* listed(around: PatientSurroundings, keys: Keys, args: Args): AsyncIterable<Listed[]> {
   const family = text(args, 'family');
   const prefix = keys.addresses(family === undefined ? undefined : family === '4' ? 4 : 6);
-  const wanted = filterOf(args);
   for await (const entries of scanAll(around, prefix, afterPrefix(prefix))) {
-    yield entries
-      .flatMap(recordOf)
-      .map(record => ({ ...record, space: keys.space }))
-      .filter(wanted);
+    yield entries.flatMap(recordOf).map(record => ({ ...record, space: keys.space }));
   }
 }
 
-function filterOf(args: Args): (row: Listed) => boolean {
-  const equal = (name: string, of: (row: Listed) => string | undefined) => {
-    const value = text(args, name);
-    return value === undefined ? [] : [(row: Listed) => of(row) === value];
+/** For rows of one holder each. */
+function filterOf(args: Args, ownCluster: string | undefined): (row: Listed) => boolean {
+  const matching = (name: string, of: (row: Listed) => readonly (string | undefined)[], otherwise?: string) => {
+    const value = text(args, name) ?? otherwise;
+    return value === undefined ? [] : [(row: Listed) => of(row).includes(value)];
   };
-  const pod = text(args, 'pod');
   const filters = [
-    ...equal('network', ({ owner }) => owner.network),
-    ...equal('node', ({ owner }) => owner.node),
-    ...equal('namespace', ({ owner }) => owner.pod?.namespace),
-    ...equal('kind', ({ owner }) => owner.kind),
-    ...equal('pod', ({ owner }) => owner.pod && (pod?.includes('/') ? describePod(owner.pod) : owner.pod.name)),
+    ...matching('network', ({ owner }) => [owner.network]),
+    ...matching('node', ({ owner }) => [owner.node]),
+    ...matching('cluster', ({ owner }) => [owner.cluster], ownCluster),
+    ...matching('namespace', ({ owner }) => knownAs(owner).map(({ namespace }) => namespace)),
+    ...matching('kind', ({ owner }) => [owner.kind]),
+    ...matching('pod', ({ owner }) => knownAs(owner).flatMap(one => [one.name, `${one.namespace}/${one.name}`])),
   ];
   return row => filters.every(fits => fits(row));
 }
 
 function described(args: Args): string {
-  const filters = ['network', 'node', 'pod', 'namespace', 'kind', 'family'].filter(
+  const filters = ['network', 'node', 'pod', 'namespace', 'kind', 'family', 'cluster'].filter(
     name => text(args, name) !== undefined,
   );
   return filters.length === 0 ? '' : ` that fits ${filters.map(name => `--${name} ${text(args, name)}`).join(' ')}`;

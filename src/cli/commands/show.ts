@@ -1,11 +1,11 @@
 // `kube-ipam show`: everything that is known of an address, a pod or a container.
-import { describePod } from '../../ipam/describe.ts';
-import { parseAttachment } from '../../ipam/model.ts';
+import { describePod, describeWorkload } from '../../ipam/describe.ts';
+import { parseAttachment, sameAttachment } from '../../ipam/model.ts';
 import { rangeServes } from '../../ipam/range.ts';
 import type { RecordedNetwork } from '../../ipam/recorded.ts';
 import { findHoldings, type Holding } from '../../ipam/service/holdings.ts';
 import { recordedNetworks } from '../../ipam/service/usage.ts';
-import { formatCidr } from '../../net/cidr.ts';
+import { cidrContains, formatCidr } from '../../net/cidr.ts';
 import { formatIp, type Ip, parseIp, sameIp } from '../../net/ip.ts';
 import { spanContains } from '../../net/span.ts';
 import { addressObject } from '../address-rows.ts';
@@ -17,8 +17,9 @@ export const command: Command = {
   verb: 'show',
   summary: 'all that is known of an address, a pod or a container',
   details:
-    'A pod is named as name or namespace/name, a container by its ID or at least six characters of its beginning.',
-  positionals: [{ name: 'what', describe: 'an address, a pod, or a container ID', required: true }],
+    'A pod is named as name or namespace/name, a container by its ID or at least six characters of its beginning, a ' +
+    'workload that keeps addresses by the name of its VM or StatefulSet pod.',
+  positionals: [{ name: 'what', describe: 'an address, a pod or VM, or a container ID', required: true }],
   flags: { ...outputFlags, ...storeFlags },
   examples: [
     ['kube-ipam show 10.1.0.17', 'who has this address?'],
@@ -72,24 +73,30 @@ function describe(holding: Holding, networks: readonly RecordedNetwork[], paint:
   const { id, attachment, records } = holding;
   const listed = attachment === undefined ? [] : parseAttachment(attachment.value);
   const lost = listed.filter(ip => !records.some(record => sameIp(record.ip, ip)));
-  const lines = records.flatMap(({ ip, owner, entry }): Line[] => [
-    ['address', paint('bold', formatIp(ip))],
-    ...placesOf(ip, networks).map((place): Line => ['  place', place]),
-    ['  kind', owner.kind],
-    ['  pod', owner.pod && describePod(owner.pod)],
-    ['  pod uid', owner.pod?.uid],
-    ['  reason', owner.reason],
-    ['  until', owner.until],
-    ['  since', owner.since],
-    ['  network', owner.network],
-    ['  node', owner.node],
-    ['  machine', owner.machine],
-    ['  boot', owner.boot],
-    ['  netns', owner.netns],
-    ['  cluster', owner.cluster],
-    ['  revision', `${entry.revision}, created at ${entry.created}`],
-    ['  value', owner.kind === 'unknown' ? entry.value : undefined],
-  ]);
+  const lines = records.flatMap(({ ip, owner, entry }): Line[] => {
+    // Of two pods that have the address of a VM, the one whose attachment this is.
+    const holder = owner.holders.find(one => id !== undefined && sameAttachment(one, id)) ?? owner;
+    return [
+      ['address', paint('bold', formatIp(ip))],
+      ...placesOf(ip, networks).map((place): Line => ['  place', place]),
+      ['  kind', owner.kind],
+      ['  kept for', owner.workload && describeWorkload(owner.workload)],
+      ['  pod', holder.pod && describePod(holder.pod)],
+      ['  pod uid', holder.pod?.uid],
+      ['  reason', owner.reason],
+      ['  until', owner.until],
+      ['  for', owner.kind !== 'held' ? undefined : owner.byName ? 'whoever asks for it by name' : 'its former owner'],
+      ['  since', owner.since],
+      ['  network', owner.network],
+      ['  node', holder.node],
+      ['  machine', holder.machine],
+      ['  boot', holder.boot],
+      ['  netns', holder.netns],
+      ['  cluster', owner.cluster],
+      ['  revision', `${entry.revision}, created at ${entry.created}`],
+      ['  value', owner.kind === 'unknown' ? entry.value : undefined],
+    ];
+  });
   if (id !== undefined) {
     lines.push(['container', id.containerID], ['  interface', id.ifname]);
     lines.push([
@@ -110,8 +117,9 @@ function escaped(value: string): string {
 /** Where an address lies: `range 10.1.0.0/24 of network pods`, and what it is there. */
 function placesOf(ip: Ip, networks: readonly RecordedNetwork[]): string[] {
   return networks.flatMap(({ name, sets, exclude }) => {
-    const range =
-      sets.flat().find(one => rangeServes(one, ip)) ?? sets.flat().find(({ gateway }) => sameIp(gateway, ip));
+    const ranges = sets.flat();
+    const serving = ranges.find(one => rangeServes(one, ip)) ?? ranges.find(({ gateway }) => sameIp(gateway, ip));
+    const range = serving ?? ranges.find(({ subnet }) => cidrContains(subnet, ip));
     if (range === undefined) return [];
     const what = sameIp(range.gateway, ip)
       ? 'gateway'
@@ -119,7 +127,9 @@ function placesOf(ip: Ip, networks: readonly RecordedNetwork[]): string[] {
         ? 'excluded address'
         : range.fixed && spanContains(range.fixed, ip)
           ? 'fixed address'
-          : 'address';
+          : serving === undefined
+            ? 'address outside the range'
+            : 'address';
     return [`${what} of ${formatCidr(range.subnet)}, network ${name}`];
   });
 }

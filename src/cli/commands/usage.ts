@@ -24,7 +24,7 @@ export const command: Command = {
   summary: 'how full each range is',
   details:
     'One line for each range of every network that is recorded in the store (by "install", or by its first ADD). ' +
-    'The bar: # used, f fixed, r reserved, h held after release, . free.',
+    'The bar: # used, f fixed, s kept for workloads, r reserved, h held after release, . free.',
   positionals: [],
   flags: {
     ...outputFlags,
@@ -79,6 +79,7 @@ function columns(wide: boolean) {
     number('SIZE', ({ size }) => size),
     number('USED', ({ used }) => used),
     number('FIXED', ({ fixed }) => fixed),
+    number('STICKY', ({ sticky }) => sticky),
     number('RESERVED', ({ reserved }) => reserved),
     number('HELD', ({ held }) => held),
     number('FREE', ({ free }) => free),
@@ -87,8 +88,8 @@ function columns(wide: boolean) {
   ];
 }
 
-function taken({ used, fixed, reserved, held }: RangeUsage): number {
-  return used + fixed + reserved + held;
+function taken({ used, fixed, sticky, reserved, held }: RangeUsage): number {
+  return used + fixed + sticky + reserved + held;
 }
 
 /** Rounded so that 0 means none and 100 means all. */
@@ -104,18 +105,18 @@ function bar(usage: RangeUsage): string {
   if (all === 0) return `[${'.'.repeat(width)}]`;
   const filled =
     usage.free <= 0n ? width : Math.min(width - 1, Math.max(1, Math.round((width * percent(usage)) / 100)));
-  const shares = [usage.used, usage.fixed, usage.reserved, usage.held];
+  const shares = [usage.used, usage.fixed, usage.sticky, usage.reserved, usage.held];
   let text = '';
   let sum = 0;
   for (const [i, share] of shares.entries()) {
     sum += share;
-    text = text.padEnd(Math.round((filled * sum) / all), '#frh'[i]);
+    text = text.padEnd(Math.round((filled * sum) / all), '#fsrh'[i]);
   }
   return `[${text.padEnd(width, '.')}]`;
 }
 
 /** Numbers beyond 2^53 stand as text, which JSON readers keep exact. */
-function usageObject({ network, range, size, used, fixed, reserved, held, free }: RangeUsage): object {
+function usageObject({ network, range, size, used, fixed, sticky, reserved, held, free }: RangeUsage): object {
   const exact = (number: bigint) => (number <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(number) : String(number));
   const { name } = range;
   const [first = '', last = first] = formatSpan(range).split('-');
@@ -128,6 +129,7 @@ function usageObject({ network, range, size, used, fixed, reserved, held, free }
     size: exact(size),
     used,
     fixed,
+    sticky,
     reserved,
     held,
     free: exact(free),

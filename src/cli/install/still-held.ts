@@ -2,7 +2,8 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FailureError, messageOf } from '../../base/errors.ts';
-import { attachmentIdOf, recordOf } from '../../ipam/service/holdings.ts';
+import type { Holder } from '../../ipam/model.ts';
+import { recordOf } from '../../ipam/service/holdings.ts';
 import { type PatientSurroundings, scanAll, spacesOf } from '../../ipam/service/patience.ts';
 import { Keys } from '../../store/keys.ts';
 import { afterPrefix } from '../../store/kv.ts';
@@ -36,8 +37,8 @@ async function countHeld(around: PatientSurroundings): Promise<number> {
     const prefix = keys.addresses();
     for await (const entries of scanAll(around, prefix, afterPrefix(prefix))) {
       const owners = entries.flatMap(recordOf).map(({ owner }) => owner);
-      const attached = owners.filter(owner => attachmentIdOf(owner, keys) !== undefined);
-      count += attached.filter(owner => machine === '' || owner.machine === machine).length;
+      const isHere = (holder: Holder) => machine === '' || holder.machine === machine;
+      count += owners.filter(({ holders }) => holders.some(isHere)).length;
     }
   }
   return count;

@@ -1,10 +1,10 @@
-// Finds who holds what, from what a person knows: an address, a pod's name, or the beginning of a container ID.
+// Finds who holds what, from what a person knows: an address, the name of a pod or VM, or the beginning of a container ID.
 import type { Ip } from '../../net/ip.ts';
 import { parseIp, sameIp } from '../../net/ip.ts';
 import { type AttachmentId, type Keys, parseKey } from '../../store/keys.ts';
 import { afterPrefix, type Entry } from '../../store/kv.ts';
 import { describePod } from '../describe.ts';
-import { type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
+import { type Holder, type OwnerRecord, type Pod, parseAttachment, parseOwner } from '../model.ts';
 import { ipOfKey } from './look.ts';
 import { type PatientSurroundings, scanAll } from './patience.ts';
 
@@ -16,7 +16,7 @@ export interface AddressRecord {
 
 /** An attachment with the records of its addresses, or a record that belongs to none. */
 export interface Holding {
-  /** Absent where a record names no attachment: a reservation, a hold, a kind that is not known. */
+  /** Absent where a record names no attachment: a reservation, a hold, what a workload keeps and no pod uses. */
   readonly id?: AttachmentId;
   /** Absent where a record names an attachment that is not there. */
   readonly attachment?: Entry;
@@ -31,15 +31,16 @@ const shortestId = 6;
 export async function findHoldings(around: PatientSurroundings, what: string): Promise<Holding[]> {
   const ip = parseIp(what);
   if (ip !== undefined) {
-    const records = await readRecords(around, [ip]);
-    return Promise.all(records.map(record => holdingOf(around, record)));
+    const [record] = await readRecords(around, [ip]);
+    return record === undefined ? [] : holdingsOf(around, record, record.owner.holders);
   }
   const [ofPods, ofContainers] = [await recordsOfPod(around, what), await attachmentsOf(around, what)];
   const holdings = new Map<string, Holding>();
-  for (const record of ofPods) {
-    const holding = await holdingOf(around, record);
-    const key = holding.id === undefined ? record.entry.key : around.keys.attachment(holding.id);
-    if (!holdings.has(key)) holdings.set(key, holding);
+  for (const { record, holders } of ofPods) {
+    for (const holding of await holdingsOf(around, record, holders)) {
+      const key = holding.id === undefined ? record.entry.key : around.keys.attachment(holding.id);
+      if (!holdings.has(key)) holdings.set(key, holding);
+    }
   }
   for (const { id, attachment } of ofContainers) {
     if (holdings.has(attachment.key)) continue;
@@ -79,10 +80,18 @@ export function recordOf(entry: Entry): AddressRecord[] {
   return ip === undefined ? [] : [{ ip, entry, owner: parseOwner(entry.value) }];
 }
 
-async function holdingOf(around: PatientSurroundings, record: AddressRecord): Promise<Holding> {
+/** One for each of the holders; where no attachment has the address, the record alone. */
+async function holdingsOf(
+  around: PatientSurroundings,
+  record: AddressRecord,
+  holders: readonly Holder[],
+): Promise<Holding[]> {
+  const ids = holders.flatMap(holder => attachmentIdOf({ ...record.owner, ...holder }, around.keys) ?? []);
+  return ids.length === 0 ? [{ records: [record] }] : Promise.all(ids.map(id => holdingOf(around, record, id)));
+}
+
+async function holdingOf(around: PatientSurroundings, record: AddressRecord, id: AttachmentId): Promise<Holding> {
   const { kv, keys, deadline } = around;
-  const id = attachmentIdOf(record.owner, keys);
-  if (id === undefined) return { records: [record] };
   deadline.renew();
   const attachment = (await kv.read([{ key: keys.attachment(id) }], deadline)).answers[0]!.entries[0];
   if (attachment === undefined) return { id, records: [record] };
@@ -90,14 +99,16 @@ async function holdingOf(around: PatientSurroundings, record: AddressRecord): Pr
   return { id, attachment, records: [record, ...(await readRecords(around, others))] };
 }
 
-/** `name`, `namespace/name`, or the pod's uid. */
-async function recordsOfPod(around: PatientSurroundings, what: string): Promise<AddressRecord[]> {
+/** By `name`, `namespace/name`, or the uid of a pod; or by the name of what keeps its address. */
+async function recordsOfPod(around: PatientSurroundings, what: string) {
   const prefix = around.keys.addresses();
-  const found: AddressRecord[] = [];
+  const found: { record: AddressRecord; holders: readonly Holder[] }[] = [];
+  const isMeant = (pod: Pod | undefined) => pod !== undefined && [pod.name, describePod(pod), pod.uid].includes(what);
   for await (const entries of scanAll(around, prefix, afterPrefix(prefix))) {
     for (const record of entries.flatMap(recordOf)) {
-      const { pod } = record.owner;
-      if (pod !== undefined && [pod.name, describePod(pod), pod.uid].includes(what)) found.push(record);
+      const { holders, pod, workload } = record.owner;
+      const meant = isMeant(workload) ? holders : holders.filter(holder => isMeant(holder.pod));
+      if (meant.length > 0 || isMeant(workload) || isMeant(pod)) found.push({ record, holders: meant });
     }
   }
   return found;

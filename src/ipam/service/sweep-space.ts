@@ -1,12 +1,13 @@
 // gc of what has no place: addresses that a workload keeps and no pod uses, and records that have lost their attachment.
 import { FailureError, messageOf } from '../../base/errors.ts';
-import { formatIp, type Ip, sameIp } from '../../net/ip.ts';
+import { formatIp } from '../../net/ip.ts';
 import type { AttachmentId, Keys } from '../../store/keys.ts';
 import { afterPrefix, type Condition, type Write } from '../../store/kv.ts';
 import { whyImmortal, whyUnclaimed } from '../gc.ts';
-import { parseAttachment, renderAttachment, renderWorkload, type Workload } from '../model.ts';
+import { outlivesAttachment, renderAttachment, type Workload } from '../model.ts';
 import { placeOf } from '../workload.ts';
 import { type AddressRecord, attachmentIdOf, recordOf } from './holdings.ts';
+import { takeFromWorkload } from './keeping.ts';
 import { scanAll } from './patience.ts';
 import type { Suspects } from './suspects.ts';
 import type { Finding, Sweep } from './sweep.ts';
@@ -88,7 +89,7 @@ export async function* mend({ around, options }: Sweep, strays: readonly Stray[]
   for (const [key, some] of Map.groupBy(strays, ({ key }) => key)) {
     const records = some.map(({ record }) => record);
     const addresses = records.map(({ ip }) => ip);
-    const kept = records.some(({ owner }) => owner.kind === 'sticky' || owner.hold !== undefined);
+    const kept = records.some(({ owner }) => outlivesAttachment(owner));
     const conditions: Condition[] = [{ absent: key }, ...records.map(({ entry }) => asRead(entry.key, entry))];
     const writes: Write[] = [{ put: key, value: renderAttachment(addresses, kept) }];
     around.deadline.renew();
@@ -144,18 +145,9 @@ async function whyWorkloadGone(
   }
 }
 
-/** The records and their place in the workload's key, in one commit. False when one of them moved since. */
+/** False when one of the records moved since. */
 async function free({ around }: Sweep, key: string, records: readonly AddressRecord[], why: string): Promise<boolean> {
-  const { kv, deadline } = around;
-  deadline.renew();
-  const entry = (await kv.read([{ key }], deadline)).answers[0]!.entries[0];
-  const isFreed = (ip: Ip) => records.some(record => sameIp(record.ip, ip));
-  const others = parseAttachment(entry?.value ?? '{}').filter(ip => !isFreed(ip));
-  const conditions = [asRead(key, entry), ...records.map(record => asRead(record.entry.key, record.entry))];
-  const writes: Write[] = records.map(record => ({ delete: record.entry.key }));
-  if (entry !== undefined)
-    writes.push(others.length > 0 ? { put: key, value: renderWorkload(others) } : { delete: key });
-  if (!(await kv.commit({ conditions, writes }, deadline)).won) return false;
+  if (!(await takeFromWorkload(around, key, records))) return false;
   around.log.info('gc', { workload: key, address: records.map(({ ip }) => formatIp(ip)), why });
   return true;
 }

@@ -16,6 +16,8 @@ export interface RangeUsage {
   readonly size: bigint;
   readonly used: number;
   readonly fixed: number;
+  /** Kept for workloads, whether or not a pod uses them now. */
+  readonly sticky: number;
   readonly reserved: number;
   readonly held: number;
   readonly free: bigint;
@@ -56,9 +58,11 @@ export async function usageOf(
   return usages;
 }
 
+const shares = ['used', 'fixed', 'sticky', 'reserved', 'held'] as const;
+
 /** Whose share of the bar an owner's address belongs to. */
-function shareOf({ kind }: OwnerRecord): 'used' | 'fixed' | 'reserved' | 'held' {
-  return kind === 'fixed' || kind === 'reserved' || kind === 'held' ? kind : 'used';
+function shareOf({ kind }: OwnerRecord): (typeof shares)[number] {
+  return shares.find(share => share === kind) ?? 'used';
 }
 
 async function countRange(
@@ -68,7 +72,7 @@ async function countRange(
   spans: readonly Span[],
   step: Step,
 ): Promise<RangeUsage> {
-  const counts = { used: 0, fixed: 0, reserved: 0, held: 0 };
+  const counts = { used: 0, fixed: 0, sticky: 0, reserved: 0, held: 0 };
   let taken = 0;
   for (const span of spans) {
     const { from, to } = around.keys.addressSpan(span);

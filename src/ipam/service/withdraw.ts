@@ -1,7 +1,8 @@
 // Gives back what a container holds that can never ask for it itself, and says first whether that can be proven.
 import { formatIp, type Ip } from '../../net/ip.ts';
 import type { Condition, Write } from '../../store/kv.ts';
-import { namesAttachment, type OwnerRecord } from '../model.ts';
+import { type Holder, namesAttachment, sameAttachment } from '../model.ts';
+import { afterRelease } from '../records.ts';
 import type { AddressRecord, Holding } from './holdings.ts';
 import { lookAtNamespace } from './namespace.ts';
 import type { PatientSurroundings } from './patience.ts';
@@ -13,7 +14,7 @@ export interface Verdict {
 }
 
 /** Whether this machine itself can prove that the container of a record is gone. */
-export function verdictOn(around: PatientSurroundings, node: string, owner: OwnerRecord): Verdict {
+export function verdictOn(around: PatientSurroundings, node: string, owner: Holder): Verdict {
   const { machine, boot } = around.machine;
   const alive = (why: string): Verdict => ({ dead: false, why });
   if (owner.node !== node) return alive(`it belongs to node ${owner.node}, and this is node ${node}`);
@@ -30,38 +31,37 @@ export function verdictOn(around: PatientSurroundings, node: string, owner: Owne
 /** Why nobody may release this holding, not even by force; undefined when it may be released. */
 export function neverReleased(holding: Holding): string | undefined {
   const { id } = holding;
-  const isOwn = ({ owner }: AddressRecord) =>
-    id === undefined ||
-    (owner.node === id.node &&
-      owner.network === id.network &&
-      owner.containerID === id.containerID &&
-      owner.ifname === id.ifname);
+  const isOwn = ({ owner }: AddressRecord) => id === undefined || sameAttachment(owner, id);
   for (const { ip, owner } of holding.records.filter(isOwn)) {
     if (owner.kind === 'reserved')
       return `${formatIp(ip)} is reserved: end that with "kube-ipam unreserve ${formatIp(ip)}"`;
     if (owner.kind === 'service')
       return `${formatIp(ip)} belongs to a Service: remove the Service, or the address from it`;
-    if (owner.kind === 'sticky') return `${formatIp(ip)} belongs to a workload: it goes with the workload`;
-    if (owner.kind === 'unknown') return `the owner of ${formatIp(ip)} is of a kind that this version does not know`;
+    const isUnknown = owner.kind === 'unknown' || (owner.kind === 'sticky' && owner.workload === undefined);
+    if (isUnknown) return `the owner of ${formatIp(ip)} is of a kind that this version does not know`;
   }
   return undefined;
 }
 
-/** The records that go with the holding: those that name its attachment, and a hold that was asked for. */
+/** The records that the holding gives up: those that name its attachment, and a hold that was asked for. */
 export function recordsToFree(holding: Holding): AddressRecord[] {
   const { id } = holding;
   return holding.records.filter(({ owner }) => (id === undefined ? owner.kind === 'held' : namesAttachment(owner, id)));
 }
 
 /**
- * Frees the whole holding as it was read, in one commit. Undefined when something changed since: then nothing was done,
- * and whoever asked must look again. Errors: those of the store.
+ * Gives up the whole holding as it was read, in one commit: what a workload keeps stays its own, everything else is free
+ * at once. Returns the addresses given up; undefined when something changed since: then nothing was done, and whoever
+ * asked must look again. Errors: those of the store.
  */
 export async function withdraw(around: PatientSurroundings, holding: Holding): Promise<Ip[] | undefined> {
   const { kv, keys, deadline, log } = around;
   const freed = recordsToFree(holding);
   const conditions: Condition[] = freed.map(({ entry }) => asRead(entry.key, entry));
-  const writes: Write[] = freed.map(({ entry }) => ({ delete: entry.key }));
+  const writes = freed.map(({ entry, owner }): Write => {
+    if (owner.kind !== 'sticky') return { delete: entry.key };
+    return { put: entry.key, ...afterRelease(owner, holding.id!, 0, around.now())! };
+  });
   if (holding.id !== undefined) {
     const key = keys.attachment(holding.id);
     conditions.push(asRead(key, holding.attachment));
