@@ -1,10 +1,13 @@
 // Whether a container's network namespace is gone, and whether this process stands where it can tell.
 import { readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
-import { dirname } from 'node:path';
+import { dirname, join } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
 
 /** Type of the file system that network namespaces are bound from (statfs(2)). */
 const nsfs = 0x6e736673;
+
+/** Where runtimes bind the network namespaces of their sandboxes. */
+const namespaceFolder = '/run/netns';
 
 /** The kernel's number of the first PID namespace (PROC_PID_INIT_INO): only the host itself lives in it. */
 const hostPids = 'pid:[4026531836]';
@@ -26,6 +29,15 @@ export function lookAtNamespace(path: string): Sight {
   }
   if (seesWhatTheHostSees(path)) return { gone: true, why: gone };
   return { gone: false, why: `${path} is not seen from here, where the host's mounts do not arrive: ask on the host` };
+}
+
+/**
+ * Why this process cannot tell whether the containers of this node are gone; undefined when it can: it is the host, or a
+ * container in which the host's network namespaces arrive.
+ */
+export function whyBlind(): string | undefined {
+  if (seesWhatTheHostSees(join(namespaceFolder, 'any'))) return undefined;
+  return `${namespaceFolder} of the host is not mounted here so that new network namespaces arrive (mountPropagation HostToContainer)`;
 }
 
 /** In a container a path may be missing only because the host's mounts and processes are not shown there. */

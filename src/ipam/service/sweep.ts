@@ -38,6 +38,8 @@ export interface Finding {
 
 export interface SweepOptions {
   readonly cluster: string;
+  /** Whether the cluster may be recorded as the owner of its name, where nobody is yet. */
+  readonly mayClaim: boolean;
   /** Seconds for which addresses that a network releases are held for their former owners. */
   cooldownOf(network: string): number;
   /** Milliseconds between the first look and the one that frees. */
@@ -114,6 +116,8 @@ interface Judged {
 }
 
 interface Dead extends Judged {
+  /** By rule (d), which goes by the records alone. */
+  readonly whyReplaced: string | undefined;
   readonly why: string;
   readonly age: number;
 }
@@ -136,16 +140,17 @@ async function* sweepPage(
   const replaced = replacedAmong(judged);
   const proven: Dead[] = [];
   for (const one of judged) {
-    const why = whyDeadOrReplaced(one, pods.get(nameOf(one)), replaced);
+    const whyReplaced = replaced.has(one) ? 'a newer sandbox of its pod has its place' : undefined;
+    const why = whyDead(one.holder, pods.get(nameOf(one))) ?? whyReplaced;
     if (why === undefined) continue;
     const age = suspects.age(one.held.attachment.key, markOf(one.held));
-    const dead = { ...one, why, age };
+    const dead = { ...one, whyReplaced, why, age };
     if (age > 0 && age >= options.grace) proven.push(dead);
     else yield { ...describe(one), outcome: 'suspect', why, age };
   }
   // All is asked before anything is freed: where one answer is missing, none of this page goes.
   const verdicts: { dead: Dead; doubt: string | undefined }[] = [];
-  for (const dead of await confirmed(sweep, proven, replaced, suspects)) {
+  for (const dead of await confirmed(sweep, proven, suspects)) {
     verdicts.push({ dead, doubt: await fate.whyMayLive(dead) });
   }
   for (const { dead, doubt } of verdicts) {
@@ -201,25 +206,15 @@ function replacedAmong(judged: readonly Judged[]): ReadonlySet<Judged> {
   );
 }
 
-function whyDeadOrReplaced(one: Judged, pod: KubePod | undefined, replaced: ReadonlySet<Judged>): string | undefined {
-  return whyDead(one.holder, pod) ?? (replaced.has(one) ? 'a newer sandbox of its pod has its place' : undefined);
-}
-
 /** Those that are dead still when each pod is asked for by its name. */
-async function confirmed(
-  sweep: Sweep,
-  proven: readonly Dead[],
-  replaced: ReadonlySet<Judged>,
-  suspects: Suspects,
-): Promise<Dead[]> {
+async function confirmed(sweep: Sweep, proven: readonly Dead[], suspects: Suspects): Promise<Dead[]> {
   const dead: Dead[] = [];
   for (const some of chunks(proven, atOnce)) {
     const pods = await Promise.all(some.map(({ holder }) => getPod(sweep, holder)));
     for (const [i, one] of some.entries()) {
-      const { held, subject, holder, age } = one;
-      const why = whyDead(holder, pods[i]) ?? (replaced.has(one) ? one.why : undefined);
-      if (why === undefined) suspects.clear(held.attachment.key);
-      else dead.push({ held, subject, holder, why, age });
+      const why = whyDead(one.holder, pods[i]) ?? one.whyReplaced;
+      if (why === undefined) suspects.clear(one.held.attachment.key);
+      else dead.push({ ...one, why });
     }
   }
   return dead;

@@ -24,7 +24,7 @@ export class Sweeper {
   async *scan(sweep: Sweep, { node, kubeNode, everywhere }: Scope): AsyncIterable<Finding> {
     const { around, api, options } = sweep;
     yield* sweepEarlierBoots(around, node, options);
-    await proveCluster(around, api, options.cluster, options.dryRun);
+    await proveCluster(around, api, options);
     const found = everywhere ? await survey(sweep) : undefined;
     if (found !== undefined) {
       yield* mend(sweep, found.strays);
