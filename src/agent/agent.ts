@@ -4,9 +4,10 @@ import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import { Log, type LogLevel } from '../base/log.ts';
 import { commit, nodeVersion, version } from '../base/version.ts';
-import { openApi } from '../cni/api.ts';
 import type { Parts } from '../cni/plugin.ts';
 import { takeLock } from '../host/lock.ts';
+import { Certificates } from './certificates.ts';
+import { Apis, Cluster, type ClusterOptions } from './cluster.ts';
 import { residentMemory } from './memory.ts';
 import { Metrics } from './metrics.ts';
 import { type Conf, Networks } from './networks.ts';
@@ -26,9 +27,13 @@ export interface AgentOptions {
   /** Where the agent keeps its own. */
   readonly stateDir: string;
   readonly logLevel: LogLevel;
+  /** A mounted Secret whose files plugins need on the node; absent: none. */
+  readonly certificates?: string;
   /** The configurations in the runtime's folder, as they are now. */
   readonly configured: () => readonly Conf[];
   readonly parts: Parts;
+  /** Absent: this node belongs to no cluster of Kubernetes. */
+  readonly cluster?: ClusterOptions;
 }
 
 /** What the agent uses of its process. */
@@ -60,7 +65,9 @@ export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void
   const target = { file: '/dev/stderr', level: options.logLevel, maxSize: Number.POSITIVE_INFINITY };
   const log = new Log(target, {}, (_, lines) => io.writeStderr(lines));
   await using stores = new WarmStores();
-  const parts = partsOf(options, io, log, stores);
+  await using cluster = options.cluster && (await Cluster.open(options.cluster, log));
+  await using apis = new Apis(cluster);
+  const parts = partsOf(options, io, log, { stores, cluster, apis });
   const started: Part[] = [];
   try {
     for (const part of parts) {
@@ -76,8 +83,14 @@ export async function runAgent(options: AgentOptions, io: AgentIo): Promise<void
   log.info('agent stopped');
 }
 
+interface Connections {
+  readonly stores: WarmStores;
+  readonly cluster: Cluster | undefined;
+  readonly apis: Apis;
+}
+
 /** In the order in which they start; they stop in the opposite one, plugins first. */
-function partsOf(options: AgentOptions, io: AgentIo, log: Log, stores: WarmStores): Part[] {
+function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster, apis }: Connections): Part[] {
   const metrics = new Metrics();
   metrics.gauge('kube_ipam_build_info', 'What this program was built from.', () => 1, {
     version,
@@ -102,11 +115,13 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, stores: WarmStore
     log,
     metrics,
     parts: options.parts,
-    api: kubeConfig => openApi(kubeConfig, options.parts.parseYaml),
+    api: kubeConfig => apis.open(kubeConfig),
     monotonicNow: io.monotonicNow,
     onServed: conf => networks.served(conf),
   });
-  const parts: Part[] = [replay, requests];
+  const parts: Part[] = [...(cluster?.parts ?? []), replay, requests];
+  // First of all: what the others open may need them.
+  if (options.certificates !== undefined) parts.unshift(new Certificates({ folder: options.certificates, log }));
   if (options.listen !== undefined) parts.unshift(new Pages(options.listen, () => parts, metrics));
   return parts;
 }

@@ -21,7 +21,7 @@ const undoTime = 5000;
 
 export interface SessionTools {
   readonly stores: WarmStores;
-  readonly api: (kubeConfig: string) => Api;
+  readonly api: (kubeConfig: string) => Promise<Api>;
   /** CLOCK_MONOTONIC in milliseconds. */
   readonly monotonicNow: () => number;
 }
@@ -50,7 +50,7 @@ export class Session implements Resident {
     });
     const around = {
       ...surroundingsOf(access, kv, deadline.within(left), log),
-      ...(kubeConfig !== undefined && { api: this.#tools.api(kubeConfig) }),
+      ...(kubeConfig !== undefined && { api: await this.#tools.api(kubeConfig) }),
     };
     this.#opened = { access, around, kv };
     return around;

@@ -1,6 +1,10 @@
 // `kube-ipam agent`: the daemon of a node, which does the plugin's work with warm connections.
+
+import type { ClusterOptions } from '../../agent/cluster.ts';
 import type { ListenAddress } from '../../agent/pages.ts';
 import { type LogLevel, logLevels } from '../../base/log.ts';
+import { nodeNameOf } from '../../base/node-name.ts';
+import { nodeFolder } from '../../host/certificates.ts';
 import { defaultAgentSocket, defaultDataDir } from '../../ipam/defaults.ts';
 import { type Args, type Command, exit, text, UsageError } from '../command.ts';
 import { defaultConfDir, readConfFolder } from '../networks.ts';
@@ -9,6 +13,8 @@ import { dataDirFlag } from '../store-access.ts';
 
 const defaultListen = ':20244';
 const defaultStateDir = '/var/lib/kube-ipam/agent';
+const defaultPluginKubeconfig = '/etc/cni/net.d/kube-ipam.d/kubeconfig';
+const defaultPluginAccount = 'kube-system/kube-ipam-plugin';
 
 export const command: Command = {
   verb: 'agent',
@@ -32,6 +38,27 @@ export const command: Command = {
     },
     ...dataDirFlag,
     'state-dir': { type: 'string', value: 'DIR', describe: `where the agent keeps its own state (${defaultStateDir})` },
+    kubeconfig: {
+      type: 'string',
+      value: 'FILE',
+      describe: 'how the agent reaches the Kubernetes API (in a pod: its service account; "off": no API)',
+    },
+    'plugin-kubeconfig': {
+      type: 'string',
+      value: 'FILE',
+      describe: `kept for the plugin, with an account of its own; "off" for none (${defaultPluginKubeconfig})`,
+    },
+    'plugin-account': {
+      type: 'string',
+      value: 'NAMESPACE/NAME',
+      describe: `the service account of the plugin (${defaultPluginAccount})`,
+    },
+    node: { type: 'string', value: 'NAME', describe: "this node's name in Kubernetes (its name in the store)" },
+    certificates: {
+      type: 'string',
+      value: 'DIR',
+      describe: `keep the files of this folder, a mounted Secret say, in ${nodeFolder}, also when they change`,
+    },
     'log-level': { type: 'string', choices: logLevels, describe: 'what to log (info)' },
   },
   examples: [
@@ -50,12 +77,15 @@ async function runInForeground(args: Args, io: CliIo): Promise<number> {
   ]);
   const listen = listenAddress(text(args, 'listen') ?? defaultListen);
   const confDir = folder(args, 'conf-dir', defaultConfDir);
+  const cluster = clusterOptions(args, io);
   const options = {
     socket: folder(args, 'socket', defaultAgentSocket),
     ...(listen && { listen }),
     dataDir: folder(args, 'data-dir', defaultDataDir),
     stateDir: folder(args, 'state-dir', defaultStateDir),
+    ...(text(args, 'certificates') !== undefined && { certificates: folder(args, 'certificates', '') }),
     logLevel: (text(args, 'log-level') ?? 'info') as LogLevel,
+    ...(cluster && { cluster }),
     configured: () => readConfFolder(confDir).networks.map(({ conf }) => conf),
     parts: { parseYaml, loadGrpc: async () => (await import('../../store/etcd/grpc.ts')).openGrpc },
   };
@@ -71,6 +101,20 @@ async function runInForeground(args: Args, io: CliIo): Promise<number> {
     io.writeStderr(`kube-ipam: ${error.message}\n`);
     return exit.running;
   }
+}
+
+/** Undefined where there is no API to ask: no kubeconfig is named, and this is no pod. */
+function clusterOptions(args: Args, { env }: CliIo): ClusterOptions | undefined {
+  const kubeconfig = text(args, 'kubeconfig');
+  if (kubeconfig === 'off' || (kubeconfig === undefined && !env.KUBERNETES_SERVICE_HOST)) return undefined;
+  const file = text(args, 'plugin-kubeconfig') ?? defaultPluginKubeconfig;
+  const [namespace, name, ...rest] = (text(args, 'plugin-account') ?? defaultPluginAccount).split('/');
+  if (!namespace || !name || rest.length > 0) throw new UsageError('--plugin-account: must be NAMESPACE/NAME');
+  return {
+    source: { kubeconfig, env },
+    node: text(args, 'node') ?? nodeNameOf(undefined),
+    ...(file !== 'off' && { plugin: { file: folder(args, 'plugin-kubeconfig', file), account: { namespace, name } } }),
+  };
 }
 
 /** `HOST:PORT`, `[HOST]:PORT` or `:PORT`; undefined for "off". */

@@ -1,0 +1,88 @@
+// The agent's side towards Kubernetes: one client, the pods of this node, the kubeconfig of the plugin, the election of gc, events.
+import type { Log } from '../base/log.ts';
+import type { Api } from '../ipam/ports.ts';
+import { type Client, openClient } from '../kube/client.ts';
+import type { TargetSource } from '../kube/credentials.ts';
+import type { Pod as KubePod } from '../kube/objects.ts';
+import { NodePods, WarmApi } from './api.ts';
+import { KubeconfigKeeper, type KubeconfigOptions } from './kubeconfig.ts';
+import type { Part } from './part.ts';
+
+export interface ClusterOptions {
+  /** How the agent itself reaches the API. */
+  readonly source: TargetSource;
+  /** This node's name in Kubernetes. */
+  readonly node: string;
+  /** What is kept for the plugin; absent: nothing. */
+  readonly plugin?: KubeconfigOptions;
+}
+
+export class Cluster implements AsyncDisposable {
+  readonly client: Client;
+  readonly pods: NodePods;
+  readonly #options: ClusterOptions;
+  readonly #keeper: KubeconfigKeeper | undefined;
+  readonly #changes: ((old: KubePod | undefined, now: KubePod | undefined) => void)[] = [];
+
+  /** Throws code 7 when what is needed to reach the API cannot be read. */
+  static async open(options: ClusterOptions, log: Log): Promise<Cluster> {
+    return new Cluster(await openClient(options.source), options, log);
+  }
+
+  private constructor(client: Client, options: ClusterOptions, log: Log) {
+    this.client = client;
+    this.#options = options;
+    this.pods = new NodePods(client, options.node, (old, now) => {
+      for (const told of this.#changes) told(old, now);
+    });
+    if (options.plugin !== undefined) this.#keeper = new KubeconfigKeeper(client, options.plugin, log);
+  }
+
+  /** Called after each change of a pod of this node. */
+  onPodChange(told: (old: KubePod | undefined, now: KubePod | undefined) => void): void {
+    this.#changes.push(told);
+  }
+
+  get parts(): readonly Part[] {
+    return [this.pods, ...(this.#keeper ? [this.#keeper] : [])];
+  }
+
+  /** Whether a plugin's kubeconfig is the one that is written here: then both mean this cluster. */
+  isOurs(kubeConfig: string): boolean {
+    return kubeConfig === this.#options.plugin?.file;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.client[Symbol.asyncDispose]();
+  }
+}
+
+/** The APIs that plugins' configurations name: this node's own cluster from memory, others over connections that stand. */
+export class Apis implements AsyncDisposable {
+  readonly #cluster: Cluster | undefined;
+  readonly #others = new Map<string, Promise<{ readonly client: Client; readonly api: Api }>>();
+
+  constructor(cluster: Cluster | undefined) {
+    this.#cluster = cluster;
+  }
+
+  /** Throws code 7 for a kubeconfig that cannot be used. */
+  async open(kubeConfig: string): Promise<Api> {
+    if (this.#cluster?.isOurs(kubeConfig)) return this.#cluster.pods;
+    let other = this.#others.get(kubeConfig);
+    if (other === undefined) {
+      other = openClient({ kubeconfig: kubeConfig, env: {} }).then(client => ({ client, api: new WarmApi(client) }));
+      this.#others.set(kubeConfig, other);
+      // What could not be read is read again next time.
+      other.catch(() => this.#others.delete(kubeConfig));
+    }
+    return (await other).api;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const other of this.#others.values()) {
+      const opened = await other.catch(() => undefined);
+      await opened?.client[Symbol.asyncDispose]();
+    }
+  }
+}
