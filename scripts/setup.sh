@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building, testing, the demo or the benchmarks need: setup.sh [build|build-arm64|test|demo|bench], Debian 12 or later.
+# Installs what building, testing, the demo or the benchmarks need: setup.sh [build|build-arm64|test|demo|bench|cluster], Debian 12 or later.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
@@ -24,20 +24,23 @@ demo_needs=(
   'etcd etcd-server'
   'iptables iptables'
 )
-test_needs=(
+cluster_needs=(
   'etcdctl etcd-client'
-  'podman podman'
-  'crun crun'
-  'conmon conmon'
   'containerd containerd'
   'runc runc'
-  'jq jq'
-  'nft nftables'
-  'ps procps'
   'unshare util-linux'
   'openssl openssl'
   'mount mount'
   'setpriv util-linux'
+)
+test_needs=(
+  "${cluster_needs[@]}"
+  'podman podman'
+  'crun crun'
+  'conmon conmon'
+  'jq jq'
+  'nft nftables'
+  'ps procps'
   'qemu-aarch64 qemu-user'
   "$foreign_strip"
 )
@@ -46,8 +49,9 @@ case "$purpose" in
   build) needs=("${build_needs[@]}") ;;
   build-arm64) needs=("${build_needs[@]}" "$foreign_strip") ;;
   demo | bench) needs=("${build_needs[@]}" "${demo_needs[@]}") ;;
+  cluster) needs=("${build_needs[@]}" "${demo_needs[@]}" "${cluster_needs[@]}") ;;
   test) needs=("${build_needs[@]}" "${demo_needs[@]}" "${test_needs[@]}") ;;
-  *) die "unknown purpose \"$purpose\": build, build-arm64, test, demo or bench" ;;
+  *) die "unknown purpose \"$purpose\": build, build-arm64, test, demo, bench or cluster" ;;
 esac
 
 present() {
@@ -135,7 +139,10 @@ still=$(missing_packages)
 [ -z "$still" ] || die "installed, and yet missing: $(printf '%s ' $still)"
 
 # A real Kubernetes is no package of Debian: it is built once, and kept.
-[ "$purpose" != test ] || scripts/tools.sh kubernetes helm cni-plugins
+case "$purpose" in
+  test) scripts/tools.sh kubernetes helm cni-plugins ;;
+  cluster) scripts/tools.sh kubernetes cni-plugins ;;
+esac
 
 # Every installed Debian has a machine-id; a bare root folder has none, and what tells machines apart could not be tested.
 if [ "$purpose" = test ] && [ -w /etc ] && ! grep -qsE '^[0-9a-f]{32}$' /etc/machine-id; then

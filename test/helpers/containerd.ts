@@ -150,7 +150,8 @@ export async function makeSandboxImage(folder: string): Promise<string> {
   const config = {
     architecture: process.arch === 'arm64' ? 'arm64' : 'amd64',
     os: 'linux',
-    config: { Entrypoint: ['/busybox', 'sleep', '1000000'] },
+    // As the first process of its namespace it hears a signal only where it has a handler.
+    config: { Entrypoint: ['/busybox', 'sh', '-c', 'trap exit TERM; /busybox sleep 1000000 & wait'] },
     rootfs: { type: 'layers', diff_ids: [`sha256:${layer}`] },
   };
   writeFileSync(join(archive, 'config.json'), JSON.stringify(config));

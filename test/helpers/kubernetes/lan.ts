@@ -17,8 +17,11 @@ export class Lan implements AsyncDisposable {
     return new Lan(machine);
   }
 
-  /** Gives the machine an interface eth0 on the wire; its address, which is the same whenever that host comes back. */
-  async attach(machine: Machine): Promise<string> {
+  /**
+   * Gives the machine an interface eth0 on the wire; its address, which is the same whenever that host comes back.
+   * With a bridge, eth0 is a port of that, and what else is attached to it is on the wire too.
+   */
+  async attach(machine: Machine, bridge?: string): Promise<string> {
     if (!this.#names.includes(machine.hostname)) this.#names.push(machine.hostname);
     const number = 11 + this.#names.indexOf(machine.hostname);
     const address = `172.30.0.${number}`;
@@ -28,7 +31,13 @@ export class Lan implements AsyncDisposable {
     const made = await run(['ip', 'link', 'add', ...near, 'type', 'veth', 'peer', 'name', ...far], {});
     if (made.code !== 0) throw new Error(`${machine.hostname} cannot be attached: ${made.stderr}`);
     await this.#machine.must(['ip', 'link', 'set', port, 'master', 'lan', 'up']);
-    await machine.must(['ip', 'address', 'add', `${address}/24`, 'dev', 'eth0']);
+    if (bridge !== undefined) {
+      // With a fixed MAC address, or it would take over that of each new pod.
+      const mac = `02:00:5e:00:53:${number}`;
+      await machine.must(['ip', 'link', 'add', bridge, 'address', mac, 'up', 'type', 'bridge']);
+      await machine.must(['ip', 'link', 'set', 'eth0', 'master', bridge]);
+    }
+    await machine.must(['ip', 'address', 'add', `${address}/24`, 'dev', bridge ?? 'eth0']);
     await machine.must(['ip', 'link', 'set', 'eth0', 'up']);
     return address;
   }

@@ -82,6 +82,9 @@ export function writeKubeletConfig(disk: string, cgroup: string): void {
     authentication: { anonymous: { enabled: true }, webhook: { enabled: false } },
     authorization: { mode: 'AlwaysAllow' },
     staticPodPath: files.staticPods,
+    // Nobody is there; without one, each pod gets a warning.
+    clusterDNS: ['10.96.0.10'],
+    clusterDomain: 'cluster.local',
     // Small machines: no systemd, perhaps control groups of version 1, disks that nobody can measure.
     cgroupDriver: 'cgroupfs',
     cgroupRoot: cgroup,

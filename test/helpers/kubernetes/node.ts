@@ -18,8 +18,12 @@ export interface NodeOptions {
   readonly name: string;
   /** Installed by `kube-ipam install`, which makes the node Ready; absent: for whoever installs one in another way. */
   readonly network?: ConfList;
+  /** Joins pods with the wire, so that those of all nodes are in one network; absent: the main plugin makes its own. */
+  readonly bridge?: string;
   /** Tar files of images beside the sandbox's. */
   readonly images?: readonly string[];
+  /** Texts of files (0600) by their path on the node. */
+  readonly files?: Readonly<Record<string, string>>;
 }
 
 export interface RestartOptions {
@@ -49,6 +53,7 @@ export async function startNode(plane: ControlPlane, options: NodeOptions): Prom
     layOutDisk(disk, options.name);
     const certificate = await plane.clientCertificate(`system:node:${options.name}`, ['system:nodes']);
     write(disk, files.kubeconfig, readFileSync(plane.kubeconfig({ certificate }), 'utf8'), 0o600);
+    for (const [path, text] of Object.entries(options.files ?? {})) write(disk, path, text, 0o600);
     await node.restart();
     return node;
   } catch (error) {
@@ -149,7 +154,7 @@ export class Node implements AsyncDisposable {
   async restart(options: RestartOptions = {}): Promise<void> {
     await this.kill();
     if (options.newBootId) write(this.#disk, files.bootId, `${randomUUID()}\n`);
-    this.#up = await boot(this.#plane, this.#disk, this.name);
+    this.#up = await boot(this.#plane, this.#disk, this.#options);
     await Promise.all([this.#installed ? undefined : this.#install(), this.startKubelet()]);
     if (this.#options.network !== undefined) await this.ready();
   }
@@ -208,13 +213,13 @@ interface NodeObject {
 }
 
 /** A machine with this disk, wired, and with its runtime running. */
-async function boot(plane: ControlPlane, disk: string, name: string): Promise<Up> {
+async function boot(plane: ControlPlane, disk: string, { name, bridge }: NodeOptions): Promise<Up> {
   await using parts = new AsyncDisposableStack();
   const machine = parts.use(await Machine.start(name));
   await mountDisk(machine, disk);
   makeControlGroups(machine.cgroup);
   writeKubeletConfig(disk, machine.cgroup);
-  const address = await (await plane.lan()).attach(machine);
+  const address = await (await plane.lan()).attach(machine, bridge);
   const uplink = uplinkOf(plane.sockets, machine);
   parts.defer(() => uplink.kill());
   await uplink.ready();
