@@ -165,7 +165,7 @@ export class Client implements AsyncDisposable {
       fieldSelector,
     };
     const call: Call = { verb: 'watch', method: 'GET', path, query };
-    const deadline = deadlineIn(openTimeout);
+    const deadline = deadlineIn(Math.min(openTimeout, silence));
     const { response, target } = await this.#send(call, deadline, signal);
     if (response.statusCode === 200) return follow<T>(response, call, target, silence, signal);
     const { status, body } = await this.#read(response, call, target, deadline, signal);

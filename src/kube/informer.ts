@@ -62,8 +62,6 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
   #version: string | undefined;
   /** In a row, since the last word of a watch. */
   #failures = 0;
-  /** Those among them that a version may be to blame for. */
-  #doubts = 0;
   #lastContact: number | undefined;
   #trouble: string | undefined = 'not started';
 
@@ -175,7 +173,6 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
     for await (const event of events) {
       this.#heard();
       this.#failures = 0;
-      this.#doubts = 0;
       this.#apply(event);
     }
     if (performance.now() - opened > longEnough) this.#failures = 0;
@@ -193,12 +190,8 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
   #failed(error: unknown): void {
     if (this.#closing.signal.aborted) return;
     this.#failures++;
-    if (blamesVersion(error)) this.#doubts++;
-    // A list is always right; what was interrupted only goes on where it was, which costs the server much less.
-    if ((error instanceof ApiError && error.status === 410) || this.#doubts >= 2) {
-      this.#version = undefined;
-      this.#doubts = 0;
-    }
+    // A list is always right; going on from a version costs the server much less.
+    if (isExpired(error) || (this.#failures > 1 && blamesVersion(error))) this.#version = undefined;
     this.#inTrouble(messageOf(error));
   }
 
@@ -228,9 +221,16 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
   }
 }
 
-/** A server restored from a backup is silent for ever to a version it has yet to reach, or says that it is too large. */
+function isExpired(error: unknown): boolean {
+  return error instanceof ApiError && error.status === 410;
+}
+
+/**
+ * What a version may be the cause of. A server that was restored from a backup is silent for ever to a version that it
+ * has yet to reach, or says that it is too large (504).
+ */
 function blamesVersion(error: unknown): boolean {
-  if (error instanceof ApiError) return ![401, 403, 429].includes(error.status);
+  if (error instanceof ApiError) return ![401, 403, 429, 500, 502, 503].includes(error.status);
   return error instanceof StrangeAnswerError;
 }
 
