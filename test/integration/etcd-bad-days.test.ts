@@ -6,6 +6,7 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from
 import { sha256 } from '../../src/base/sha256.ts';
 import { parseIp } from '../../src/net/ip.ts';
 import { type EtcdCluster, startEtcd } from '../helpers/etcd.ts';
+import { fillUp, freeUp, smallQuota } from '../helpers/fill-etcd.ts';
 import { anEngine, call, confOf, Ground, type Json, type Site } from '../helpers/plugin.ts';
 import { run } from '../helpers/plugin-process.ts';
 
@@ -165,7 +166,7 @@ describe('one member', () => {
 
 describe('out of space', () => {
   beforeAll(async () => {
-    await prepare(await startEtcd(anEngine(), { flags: ['--quota-backend-bytes', String(4 * 2 ** 20)] }));
+    await prepare(await startEtcd(anEngine(), { flags: smallQuota }));
     site = await ground.site();
   });
   afterAll(() => ground?.[Symbol.asyncDispose]());
@@ -173,7 +174,7 @@ describe('out of space', () => {
   it('ADD gives code 104 with the cure; DEL works, with cooldown and with a doubt too', async () => {
     const of = conf({ timeout: '1h' });
     for (const containerID of ['a', 'b', 'c']) expect((await call('ADD', { conf: of, containerID })).exitCode).toBe(0);
-    await fillUp();
+    await fillUp(site);
     const { error } = await call('ADD', { conf: of, containerID: 'new' });
     expect(error).toMatchObject({ code: 104, msg: expect.stringMatching(/compact.*defrag.*alarm disarm/) });
     expect(await run('ADD', { conf: conf(), containerID: 'new' })).toMatchObject({ error: { code: 104 }, stderr: '' });
@@ -195,7 +196,7 @@ describe('out of space', () => {
     );
 
     await ground.cluster!.ctl('alarm', 'list').then(text => expect(text).toContain('NOSPACE'));
-    await freeUp();
+    await freeUp(site, ground.cluster!);
     expect((await call('DEL', { conf: of, containerID: 'c' })).exitCode).toBe(0);
     expect(existsSync(join(site.folder, 'doubt', doubt))).toBe(false);
     expect((await site.remains()).filter(key => key.includes('/fences/'))).toHaveLength(1);
@@ -204,25 +205,4 @@ describe('out of space', () => {
     ]);
     expect(await site.remains()).toContain(site.keys.address(parseIp('10.1.0.5')!));
   }, 120_000);
-
-  const filler = (n: number) => `${site.keys.prefix}filler/${n}`;
-  async function fillUp(): Promise<void> {
-    for (let n = 0; n < 200; n++) {
-      try {
-        await site.put(filler(n), 'x'.repeat(500_000));
-      } catch (error) {
-        expect(error).toMatchObject({ code: 104 });
-        return;
-      }
-    }
-    throw new Error('etcd did not fill up');
-  }
-
-  async function freeUp(): Promise<void> {
-    await site.remove(...Array.from({ length: 60 }, (_, n) => filler(n)));
-    const status = JSON.parse(await ground.cluster!.ctl('endpoint', 'status', '-w', 'json'));
-    await ground.cluster!.ctl('compact', String(status[0].Status.header.revision));
-    await ground.cluster!.ctl('defrag');
-    await ground.cluster!.ctl('alarm', 'disarm');
-  }
 });

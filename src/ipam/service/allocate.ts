@@ -361,7 +361,7 @@ class Attempt {
     if (this.#workloadKey !== undefined) {
       const own = choices.filter(({ sticky }) => sticky).map(({ ip }) => ip);
       conditions.push(asRead(this.#workloadKey, seen.workload));
-      writes.push({ put: this.#workloadKey, value: renderWorkload([...own, ...alsoKept]) });
+      writes.push(...keep(this.#workloadKey, [...own, ...alsoKept], seen.workload));
     }
     const once = (key: string, entry: Entry | undefined, value: () => string) => {
       if (entry !== undefined) return;
@@ -423,4 +423,10 @@ class Attempt {
       `network ${network}: no address could be won within ${timeout / 1000} s, in ${this.#tries} tries against other nodes`,
     );
   }
+}
+
+/** What a workload keeps from now on. One that keeps nothing has no key: gc, which follows the records, would never find it. */
+function keep(key: string, addresses: readonly Ip[], before: Entry | undefined): Write[] {
+  if (addresses.length > 0) return [{ put: key, value: renderWorkload(addresses) }];
+  return before === undefined ? [] : [{ delete: key }];
 }

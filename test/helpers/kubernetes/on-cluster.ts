@@ -3,7 +3,7 @@ import { afterAll, beforeAll, beforeEach, describe, test } from 'vitest';
 import { type Holdings, holdings } from '../agreement.ts';
 import { onEachStore } from '../each-store.ts';
 import type { EtcdCluster } from '../etcd.ts';
-import { type Answer, type Call, type Command, call, confOf, type Json, type Site } from '../plugin.ts';
+import { type Answer, type Call, type Command, call, confOf, type Json, type Site, type StoreKind } from '../plugin.ts';
 import { argsOf, Cluster, type PodRef } from './cluster.ts';
 import { type ControlPlane, type ControlPlaneOptions, startControlPlane, whyNoControlPlane } from './control-plane.ts';
 
@@ -24,6 +24,7 @@ export interface Sandbox {
 export interface OnCluster {
   readonly plane: ControlPlane;
   readonly cluster: Cluster;
+  readonly kind: StoreKind;
   readonly site: Site;
   /** That keeps the addresses, where one does. */
   readonly etcd: EtcdCluster | undefined;
@@ -71,6 +72,7 @@ export function onCluster(ipam: Json, tests: (here: OnCluster) => void, options:
         get cluster() {
           return cluster!;
         },
+        kind: here.kind,
         get site() {
           return site;
         },
