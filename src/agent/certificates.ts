@@ -5,11 +5,12 @@ import { certificateMode, certificatesIn } from '../host/certificates.ts';
 import { putFile } from '../host/files.ts';
 import type { Part, PartState } from './part.ts';
 
+/** Milliseconds between two looks; a kubelet itself takes about a minute. */
+const period = 10_000;
+
 export interface CertificatesOptions {
   /** Where the Secret is mounted. */
   readonly folder: string;
-  /** Milliseconds between two looks; a kubelet itself takes about a minute. */
-  readonly period?: number;
   readonly log: Log;
 }
 
@@ -25,7 +26,7 @@ export class Certificates implements Part {
 
   async start(): Promise<void> {
     this.#copy();
-    this.#timer = setInterval(() => this.#copy(), this.#options.period ?? 30_000);
+    this.#timer = setInterval(() => this.#copy(), period);
   }
 
   state(): PartState {

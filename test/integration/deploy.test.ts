@@ -14,6 +14,7 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { parse } from 'yaml';
 import { identityOf } from '../../scripts/bundle/identity.ts';
 import { deployedConfs } from '../../scripts/deploy/networks.ts';
 import { buildImages, reference, whyNoImages } from '../helpers/images.ts';
@@ -258,6 +259,21 @@ describe('the chart', () => {
     expect(JSON.stringify(conflist(charted(values)))).toContain(`"${cni.confDir}/kube-ipam.d/kubeconfig"`);
   });
 
+  it('has its values described, with their defaults', () => {
+    const defaults = parse(readFileSync(join(chart, 'values.yaml'), 'utf8')) as Record<string, unknown>;
+    const names = Object.entries(defaults).flatMap(([name, value]) =>
+      ['image', 'network', 'etcd', 'cni', 'agent'].includes(name)
+        ? Object.keys(value as object).map(key => `${name}.${key}`)
+        : [name],
+    );
+    const page = readFileSync(join(project, 'docs/deploy.md'), 'utf8');
+    const table = page.split('| value | default | meaning |')[1]!.split('\n\n')[0]!;
+    const described = [...table.matchAll(/^\| ([^|]+) \|/gm)].flatMap(([, cell]) => [...cell!.matchAll(/`([\w.]+)`/g)]);
+    expect(described.map(([, name]) => name).sort()).toEqual(names.sort());
+    const schema = JSON.parse(readFileSync(join(chart, 'values.schema.json'), 'utf8'));
+    expect(Object.keys(schema.properties).filter(name => name !== 'global')).toEqual(Object.keys(defaults));
+  });
+
   it('refuses values that it does not know', ({ skip }) => {
     if (obstacle !== undefined) skip(obstacle);
     expect(() => charted({ nettwork: {} })).toThrow(/nettwork/);
@@ -390,19 +406,16 @@ describe('the containers on a node', () => {
     podman = await Podman.prepare(machine, '/usr/lib/cni', []);
     await podman.must(['load', '--quiet', '--input', archive('kube-ipam')]);
     host = join(machine.folder, 'host');
-    for (const folder of ['etc', 'run', 'var/lib']) mkdirSync(join(host, folder), { recursive: true });
+    for (const folder of ['etc', 'run/netns', 'var/lib', 'var/run/netns'])
+      mkdirSync(join(host, folder), { recursive: true });
     writeFileSync(join(host, 'etc/machine-id'), '0123456789abcdef0123456789abcdef\n');
   });
   afterAll(async () => {
     await machine?.[Symbol.asyncDispose]();
   });
 
-  /** Runs a container of the manifests with their mounts and rights, as a kubelet would; hostPaths lie below `host`. */
-  function runContainer(
-    spec: PodSpec,
-    { args, image, volumeMounts }: Container,
-    inputs: Readonly<Record<string, string>>,
-  ) {
+  /** podman's arguments for a container of the manifests, with their mounts and rights; hostPaths lie below `host`. */
+  function argv(spec: PodSpec, { args, image, volumeMounts }: Container, inputs: Readonly<Record<string, string>>) {
     const mounts = volumeMounts.flatMap(({ name, mountPath, readOnly }) => {
       const path = spec.volumes.find(volume => volume.name === name)?.hostPath?.path;
       const source = path === undefined ? inputs[name]! : join(host, path);
@@ -411,15 +424,23 @@ describe('the containers on a node', () => {
       return ['--volume', `${source}:${mountPath}:${readOnly ? 'ro' : 'rw'}`];
     });
     const strict = ['--network', 'host', '--read-only', '--cap-drop', 'all', '--security-opt', 'no-new-privileges'];
-    const command = args.map(arg => arg.replace('$(NODE_NAME)', 'worker-1'));
-    return podman.run(['run', '--rm', '--cgroup-parent', machine.cgroup, ...strict, ...mounts, image, ...command]);
+    const command = args.map(arg => arg.replace('$(NODE_NAME)', 'worker-1').replace('$(NAMESPACE)', 'kube-system'));
+    return ['--cgroup-parent', machine.cgroup, ...strict, ...mounts, image, ...command];
+  }
+
+  function runContainer(...what: Parameters<typeof argv>) {
+    return podman.run(['run', '--rm', ...argv(...what)]);
+  }
+
+  async function page(path: string): Promise<string> {
+    return (await machine.run(['busybox', 'wget', '-q', '-O', '-', `http://127.0.0.1:20244${path}`])).stdout;
   }
 
   function filesOf(folder: string): string[] {
     return (readdirSync(folder, { recursive: true }) as string[]).sort();
   }
 
-  it('install, may be repeated, and are taken back without a trace', { timeout: 180_000 }, async ({ skip }) => {
+  it('install, run the agent, and are taken back without a trace', { timeout: 280_000 }, async ({ skip }) => {
     if (why !== undefined) skip(why);
     const untouched = filesOf(host);
     const inputs = { network: join(machine.folder, 'config'), certificates: join(machine.folder, 'secret') };
@@ -429,6 +450,7 @@ describe('the containers on a node', () => {
     writeFileSync(join(inputs.network, 'network.conflist'), JSON.stringify(conf));
     writeFileSync(join(inputs.certificates, 'etcd-client.key'), 'key');
     const spec = podSpec(kustomized(join(deploy, 'base')));
+    const removal = podSpec(kustomized(join(deploy, 'uninstall')));
     const [install] = spec.initContainers;
     const first = await runContainer(spec, install!, inputs);
     expect(first).toMatchObject({ code: 0, stdout: expect.stringContaining('write /etc/kube-ipam/node: worker-1') });
@@ -446,10 +468,22 @@ describe('the containers on a node', () => {
     expect(again.code).toBe(0);
     expect(again.stdout).not.toMatch(/^(copy|write)/m);
 
-    mkdirSync(join(host, 'run/kube-ipam'));
+    await podman.must(['run', '--detach', '--name', 'agent', ...argv(spec, spec.containers[0]!, inputs)]);
+    await expect.poll(() => page('/healthz'), { timeout: 60_000 }).not.toBe('');
+    expect(await page('/readyz')).toContain('1 files of /certificates');
+    expect(await page('/metrics')).toContain('kube_ipam_build_info{');
+    expect(mode('run/kube-ipam')).toBe('700');
+    writeFileSync(join(inputs.certificates, 'etcd-client.key'), 'renewed');
+    const key = () => readFileSync(join(host, 'etc/kube-ipam/etcd-client.key'), 'utf8');
+    await expect.poll(key, { timeout: 60_000, interval: 200 }).toBe('renewed');
+    expect(mode('etc/kube-ipam/etcd-client.key')).toBe('600');
+    const tooEarly = await runContainer(removal, removal.initContainers[0]!, {});
+    expect(tooEarly).toMatchObject({ code: 4, stderr: expect.stringContaining('the agent of this node is running') });
+    await podman.must(['stop', '--time', '30', 'agent']);
+    expect(await podman.must(['inspect', 'agent', '--format', '{{.State.ExitCode}}'])).toBe('0');
+
     mkdirSync(join(host, 'etc/cni/net.d/kube-ipam.d'));
     writeFileSync(join(host, 'etc/cni/net.d/kube-ipam.d/kubeconfig'), '{}');
-    const removal = podSpec(kustomized(join(deploy, 'uninstall')));
     const gone = await runContainer(removal, removal.initContainers[0]!, {});
     expect(gone).toMatchObject({ code: 0, stdout: expect.stringContaining('removed /host/etc/kube-ipam') });
     const left = filesOf(host).filter(path => !untouched.includes(path));
