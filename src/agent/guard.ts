@@ -8,17 +8,21 @@ import {
   type Page,
   type Query,
   type Snapshot,
+  UnknownFateError,
   UnreachableError,
 } from '../store/kv.ts';
 
-/** An attachment that a commit made, and the store's revision of that commit. */
+/** An attachment that a commit made where there was none. */
 export interface Made {
   readonly id: AttachmentId;
-  readonly revision: number;
+  /** Of that commit; undefined when its fate is unknown. */
+  readonly revision: number | undefined;
+  /** What it was to write for the attachment and its addresses, by key. */
+  readonly values: ReadonlyMap<string, string>;
 }
 
 export class GuardedKv implements Kv {
-  /** What the last commit through here made, where there was nothing before. */
+  /** What was made through here, as far as it is known. */
   made: Made | undefined;
   readonly unguarded: Kv;
   readonly #check: () => void | Promise<void>;
@@ -36,10 +40,16 @@ export class GuardedKv implements Kv {
   async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
     await this.#check();
     if (deadline.passed) throw new UnreachableError('the time was over before anything was written');
-    const result = await this.unguarded.commit(commit, deadline);
-    const id = result.won ? attachmentMadeBy(commit) : undefined;
-    if (id !== undefined) this.made = { id, revision: result.revision };
-    return result;
+    const making = makingOf(commit);
+    try {
+      const result = await this.unguarded.commit(commit, deadline);
+      // One that found the attachment there has taken it up, and whose it was is not to be told.
+      if (result.won) this.made = making && { ...making, revision: result.revision };
+      return result;
+    } catch (error) {
+      if (error instanceof UnknownFateError && making !== undefined) this.made = { ...making, revision: undefined };
+      throw error;
+    }
   }
 
   scan(from: string, to: string, deadline: Deadline): AsyncIterable<Page> {
@@ -51,12 +61,16 @@ export class GuardedKv implements Kv {
   }
 }
 
-function attachmentMadeBy({ conditions, writes }: Commit): AttachmentId | undefined {
-  for (const condition of conditions) {
-    const key = 'absent' in condition ? condition.absent : '';
-    const parsed = parseKey(key);
-    const isPut = writes.some(write => 'put' in write && write.put === key);
-    if (isPut && parsed?.type === 'attachment') return parsed.id;
+/** What the commit makes if it wins; undefined for one that makes no attachment. */
+function makingOf({ conditions, writes }: Commit): Omit<Made, 'revision'> | undefined {
+  const absent = new Set(conditions.flatMap(condition => ('absent' in condition ? [condition.absent] : [])));
+  const values = new Map<string, string>();
+  let id: AttachmentId | undefined;
+  for (const write of writes) {
+    if (!('put' in write)) continue;
+    const parsed = parseKey(write.put);
+    if (parsed?.type === 'attachment' && absent.has(write.put)) id = parsed.id;
+    if (parsed?.type === 'attachment' || parsed?.type === 'address') values.set(write.put, write.value);
   }
-  return undefined;
+  return id && { id, values };
 }

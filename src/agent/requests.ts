@@ -2,7 +2,6 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
-import type { Log } from '../base/log.ts';
 import { nodeNameOf } from '../base/node-name.ts';
 import { isObject } from '../base/section.ts';
 import { parseConf } from '../cni/netconf.ts';
@@ -24,7 +23,6 @@ const lookInterval = 5000;
 export interface RequestsOptions extends SessionTools {
   readonly socket: string;
   readonly turns: Turns;
-  readonly log: Log;
   readonly metrics: Metrics;
   readonly parts: Parts;
   /** Told of each network that is served. */

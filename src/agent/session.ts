@@ -3,15 +3,13 @@ import { deadlineIn } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import { Log } from '../base/log.ts';
 import type { Open, Resident } from '../cni/plugin.ts';
-import type { AccessConfig } from '../ipam/config.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import type { Api, Surroundings } from '../ipam/ports.ts';
-import { readHeld, releaseRead } from '../ipam/service/release.ts';
-import { Spool } from '../ipam/spool.ts';
 import type { Answer, LogLines, Request } from '../ipc/protocol.ts';
 import type { Caller } from '../ipc/server.ts';
-import { GuardedKv } from './guard.ts';
+import { GuardedKv, type Made } from './guard.ts';
 import type { WarmStores } from './stores.ts';
+import { undo } from './undo.ts';
 
 /** Milliseconds before the plugin gives up at which its answer must be on its way. */
 const margin = 50;
@@ -24,13 +22,20 @@ export interface SessionTools {
   readonly api: (kubeConfig: string) => Promise<Api>;
   /** CLOCK_MONOTONIC in milliseconds. */
   readonly monotonicNow: () => number;
+  /** The agent's own. */
+  readonly log: Log;
+}
+
+interface Opened {
+  readonly around: Surroundings;
+  readonly kv: GuardedKv;
 }
 
 export class Session implements Resident {
   readonly #request: Request;
   readonly #caller: Caller;
   readonly #tools: SessionTools;
-  #opened: { readonly access: AccessConfig; readonly around: Surroundings; readonly kv: GuardedKv } | undefined;
+  #opened: Opened | undefined;
   #lines: LogLines | undefined;
 
   constructor(request: Request, caller: Caller, tools: SessionTools) {
@@ -42,6 +47,7 @@ export class Session implements Resident {
   readonly elapsed = (): number => this.#tools.monotonicNow() - this.#request.started;
 
   readonly open: Open = async (access, deadline, kubeConfig) => {
+    const api = kubeConfig === undefined ? undefined : await this.#tools.api(kubeConfig);
     const left = this.#request.deadline - this.#tools.monotonicNow() - margin;
     const kv = new GuardedKv(await this.#tools.stores.open(access.store), () => this.#refuseIfLeft());
     // The path of the log means what it says to the plugin, not always to an agent in a container.
@@ -50,9 +56,9 @@ export class Session implements Resident {
     });
     const around = {
       ...surroundingsOf(access, kv, deadline.within(left), log),
-      ...(kubeConfig !== undefined && { api: await this.#tools.api(kubeConfig) }),
+      ...(api && { api }),
     };
-    this.#opened = { access, around, kv };
+    this.#opened = { around, kv };
     return around;
   };
 
@@ -69,9 +75,7 @@ export class Session implements Resident {
     if (opened === undefined) return false;
     try {
       const { made } = opened.kv;
-      if (made === undefined || !(await this.#caller.left())) return false;
-      await this.#undo(opened.access, opened.around, opened.kv.unguarded, made);
-      return true;
+      return made !== undefined && (await this.#caller.left()) && (await this.#undo(opened, made));
     } finally {
       await opened.kv[Symbol.asyncDispose]();
     }
@@ -81,20 +85,15 @@ export class Session implements Resident {
     if (await this.#caller.left()) throw new FailureError(code.tryAgain, 'the plugin that asked for this has left');
   }
 
-  /** Only what this command made, as it made it: a repeated ADD moves the revision, and then the address is in use. */
-  async #undo(
-    { store }: AccessConfig,
-    surroundings: Surroundings,
-    kv: Surroundings['kv'],
-    { id, revision }: NonNullable<GuardedKv['made']>,
-  ): Promise<void> {
-    const around = { ...surroundings, kv, deadline: deadlineIn(undoTime) };
+  /** What this leaves because the store is away, its DEL or gc finds. */
+  async #undo({ around, kv }: Opened, made: Made): Promise<boolean> {
     try {
-      const { attachment, owned } = await readHeld(around, id);
-      if (attachment?.revision === revision) await releaseRead(around, { id, attachment, owned });
+      return await undo({ ...around, kv: kv.unguarded, deadline: deadlineIn(undoTime) }, made);
     } catch (error) {
-      around.log.warn('taking back an address waits for the store', { cause: messageOf(error) });
-      new Spool(store.dataDir).keep({ id, conf: JSON.parse(this.#request.conf) });
+      const { network, containerID, ifname } = made.id;
+      const cause = messageOf(error);
+      this.#tools.log.warn('a plugin left, and its address stays', { network, containerID, ifname, cause });
+      return false;
     }
   }
 }

@@ -247,6 +247,29 @@ describe('an agent', () => {
     expect(server.busy).toBe(0);
   });
 
+  it('drains only when work for a plugin that has left has ended too', async () => {
+    let finish: (() => void) | undefined;
+    const server = await serve(() => async () => {
+      await new Promise<void>(resolve => {
+        finish = resolve;
+      });
+      return answer;
+    });
+    const { socket } = await dial();
+    socket.write(line(request) + go);
+    await until(() => finish !== undefined);
+    socket.destroy();
+    let isOver = false;
+    const drained = server.drain(10_000).finally(() => {
+      isOver = true;
+    });
+    await sleep(100);
+    expect([isOver, server.busy]).toEqual([false, 1]);
+    finish!();
+    expect(await drained).toBe(true);
+    expect(server.busy).toBe(0);
+  });
+
   it('drains in bounded time, whatever hangs', async () => {
     const server = await serve(() => () => new Promise(() => {}));
     const asked = askAgent(path, request, deadlineIn(60_000));

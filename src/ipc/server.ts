@@ -68,8 +68,9 @@ export class AgentServer {
     // Plugins that come now find no socket, and those in the queue see their connection closed: they do it themselves.
     const closed = new Promise<void>(resolve => this.#server.close(() => resolve()));
     for (const conversation of this.#conversations) conversation.endUnlessPromised();
+    const all = [closed, ...[...this.#conversations].map(({ over }) => over)];
     const late = new Promise<false>(resolve => setTimeout(() => resolve(false), ms).unref());
-    const inTime = await Promise.race([closed.then(() => true), late]);
+    const inTime = await Promise.race([Promise.all(all).then(() => true), late]);
     for (const conversation of this.#conversations) conversation.destroy();
     await closed;
     return inTime;
@@ -79,16 +80,19 @@ export class AgentServer {
     const take = (request: Request) => (this.#draining ? 'this agent is about to stop' : this.#options.take(request));
     const conversation = new Conversation(socket, { ...this.#options, take });
     this.#conversations.add(conversation);
-    socket.on('close', () => this.#conversations.delete(conversation));
+    void conversation.over.then(() => this.#conversations.delete(conversation));
   }
 }
 
 /** One connection: a request, perhaps `go`, an answer. */
 class Conversation implements Caller {
+  /** The connection is closed and no work goes on. */
+  readonly over: Promise<void>;
   readonly #socket: Socket;
   readonly #options: ServerOptions;
   readonly #lines = new Lines();
   #work: Work | undefined;
+  #running: Promise<void> = Promise.resolve();
   #state: 'asked' | 'taken' | 'working' | 'over' = 'asked';
   #gone = false;
   #timer: NodeJS.Timeout;
@@ -98,6 +102,7 @@ class Conversation implements Caller {
     this.#options = options;
     this.#timer = this.#closeAfter(handshakeTime);
     socket.on('data', (piece: Buffer) => this.#read(piece));
+    this.over = new Promise<void>(resolve => socket.once('close', () => resolve())).then(() => this.#running);
     for (const event of ['end', 'error', 'close'] as const) {
       socket.on(event, () => {
         this.#gone = true;
@@ -106,9 +111,9 @@ class Conversation implements Caller {
     }
   }
 
-  /** Whether the plugin may count on us: it may have sent `go`. */
+  /** Whether work goes on, or may begin any moment, because `go` is on its way. */
   get promised(): boolean {
-    return (this.#state === 'taken' || this.#state === 'working') && !this.#socket.destroyed;
+    return this.#state === 'working' || (this.#state === 'taken' && !this.#socket.destroyed);
   }
 
   async left(): Promise<boolean> {
@@ -135,7 +140,7 @@ class Conversation implements Caller {
   #hear(text: string): void {
     if (this.#state === 'asked') this.#consider(text);
     else if (this.#state !== 'taken') return;
-    else if (isGo(text)) void this.#begin();
+    else if (isGo(text)) this.#running = this.#begin();
     else this.destroy();
   }
 
