@@ -119,7 +119,9 @@ export class GcLoop implements Part {
   #next(wait: number): void {
     if (this.#stopped) return;
     this.#timer = setTimeout(() => {
-      this.#running = this.#scanAll().finally(() => {
+      const failed = (error: unknown) => this.#around.log.error('gc failed', { message: messageOf(error) });
+      const scan = this.#scanAll().catch(failed);
+      this.#running = scan.finally(() => {
         // Agents that were started together must not ask together for ever.
         this.#next(this.#times.interval * (0.9 + Math.random() * 0.2));
       });

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lookAtNamespace, receivesMounts } from './namespace.ts';
+import { lookAtNamespace, receivesMounts, whyBlind } from './namespace.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -17,6 +17,10 @@ it('one that is there is there, wherever this runs', () => {
     gone: false,
     why: 'its network namespace /proc/self/ns/net is there',
   });
+});
+
+it('the host is not blind', () => {
+  expect(whyBlind()).toBeUndefined();
 });
 
 describe('in a mount namespace of its own, as in a container', () => {
@@ -58,6 +62,18 @@ it.each<[string, string, boolean]>([
   ['/run/netns', '28 1 8:1 / / rw shared:1 - ext4 /dev/a rw\n29 28 0:25 / /run/net rw - tmpfs tmpfs rw', true],
   ['/a b/c', '28 1 8:1 / / rw - ext4 a rw\n29 28 0:25 / /a\\040b rw shared:1 - tmpfs tmpfs rw', true],
   ['/run/netns', '28 1 8:1 / / rw - ext4 shared:1 rw', false],
+  // Below something that was mounted over its parent later.
+  [
+    '/run/netns',
+    '28 1 8:1 / / rw - ext4 a rw\n29 28 0:25 / /run/netns rw shared:1 - tmpfs t rw\n30 28 0:26 / /run rw - tmpfs t rw',
+    false,
+  ],
+  // One over the other.
+  [
+    '/run',
+    '28 28 8:1 / / rw - ext4 a rw\n29 28 0:25 / /run rw - tmpfs t rw\n30 29 0:26 / /run rw master:1 - tmpfs t rw',
+    true,
+  ],
   ['/run/netns', '', false],
 ])('%s in %j: mounts arrive: %s', (path, mountinfo, arrive) => {
   expect(receivesMounts(mountinfo, path)).toBe(arrive);

@@ -59,17 +59,36 @@ function shareMounts(a: string, b: string): boolean {
   return numbers(b).some(number => ours.has(number));
 }
 
+interface Mount {
+  readonly id: string;
+  readonly parent: string;
+  readonly point: string;
+  readonly receives: boolean;
+}
+
+function mountOf(line: string): Mount {
+  const [id = '', parent = '', , , point = '', , ...rest] = line.split(' ');
+  return {
+    id,
+    parent,
+    point: point.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8))),
+    receives: rest.slice(0, rest.indexOf('-')).some(tag => /^(shared|master):/.test(tag)),
+  };
+}
+
 /** Whether mounts that others make in the folder arrive in this mount namespace (mount_namespaces(7), proc_pid_mountinfo(5)). */
 export function receivesMounts(mountinfo: string, folder: string): boolean {
-  let longest = '';
-  let receives = false;
-  for (const line of mountinfo.split('\n')) {
-    const [, , , , point = '', , ...rest] = line.split(' ');
-    const place = point.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)));
-    const holds = place === '/' || folder === place || folder.startsWith(`${place}/`);
-    if (place === '' || !holds || place.length < longest.length) continue;
-    longest = place;
-    receives = rest.slice(0, rest.indexOf('-')).some(tag => /^(shared|master):/.test(tag));
+  const mounts = mountinfo.split('\n').filter(Boolean).map(mountOf);
+  const ids = new Set(mounts.map(({ id }) => id));
+  const onTheWay = mounts.filter(({ point }) => point === '/' || folder === point || folder.startsWith(`${point}/`));
+  // As the kernel looks a path up: what is mounted over a folder hides the mounts below it, though they are listed.
+  const nearest = (some: readonly Mount[]) => some.toSorted((a, b) => a.point.length - b.point.length)[0];
+  let last: Mount | undefined;
+  let next = nearest(onTheWay.filter(({ id, parent }) => parent === id || !ids.has(parent)));
+  while (next !== undefined) {
+    const { id } = next;
+    last = next;
+    next = nearest(onTheWay.filter(mount => mount.parent === id && mount.id !== id));
   }
-  return receives;
+  return last?.receives ?? false;
 }

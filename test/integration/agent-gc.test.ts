@@ -1,0 +1,220 @@
+// The agent's gc loop on a real API server and both stores: it frees, tells what it may not free, counts, and refuses to judge blindly.
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { ClientGcApi } from '../../src/agent/gc-api.ts';
+import { GcLoop, type GcSurroundings, type GcTimes } from '../../src/agent/gc-loop.ts';
+import { Metrics } from '../../src/agent/metrics.ts';
+import { Log } from '../../src/base/log.ts';
+import { readMachine } from '../../src/base/node.ts';
+import { type AccessConfig, readAccessConfig } from '../../src/ipam/config.ts';
+import { openSurroundings } from '../../src/ipam/open.ts';
+import { type Client, openClient } from '../../src/kube/client.ts';
+import { parseIp } from '../../src/net/ip.ts';
+import { clusterKey } from '../../src/store/keys.ts';
+import type { PodRef } from '../helpers/kubernetes/cluster.ts';
+import { onCluster, type Sandbox } from '../helpers/kubernetes/on-cluster.ts';
+import { call, confOf, type Json } from '../helpers/plugin.ts';
+
+const ranges = [[{ subnet: '10.1.0.0/24', rangeStart: '10.1.0.10' }]];
+const times: GcTimes = { interval: 40, grace: 60, nodeGrace: 300_000 };
+
+onCluster({ ranges }, here => {
+  let client: Client;
+  let loop: GcLoop | undefined;
+  let metrics: Metrics;
+  let told: string[];
+  beforeEach(async () => {
+    client = await openClient({ kubeconfig: here.plane.adminKubeconfig, env: {} });
+    metrics = new Metrics();
+    told = [];
+  });
+  afterEach(async () => {
+    await loop?.stop();
+    await client[Symbol.asyncDispose]();
+  });
+
+  const access = (ipam: Json = {}, name = 'net'): AccessConfig => readAccessConfig(confOf(here.site, ipam, { name }));
+  const logFile = () => join(here.site.folder, '../gc-log');
+  const start = async (
+    more: Partial<GcSurroundings> = {},
+    changed: Partial<GcTimes> = {},
+    api: GcSurroundings['api'] | 'none' = new ClientGcApi(client),
+  ): Promise<GcLoop> => {
+    const around: GcSurroundings = {
+      networks: () => [access()],
+      open: (of, deadline) => openSurroundings(of, deadline),
+      ...(api !== 'none' && { api }),
+      leads: () => false,
+      tellNode: (...words) => told.push(words.join(' | ')),
+      log: new Log({ file: logFile(), level: 'info', maxSize: 1e6 }),
+      metrics,
+      ...more,
+    };
+    loop = new GcLoop(around, { ...times, ...changed });
+    await loop.start();
+    return loop;
+  };
+  const figure = (name: string) =>
+    new RegExp(`^kube_ipam_gc_${name}(?:\\{[^}]*\\})? (\\S+)$`, 'm').exec(metrics.page())?.[1];
+  const dead = async (sandbox?: Sandbox & { netns?: string }): Promise<{ pod: PodRef; ip: string }> => {
+    const pod = await here.cluster.pod({ node: sandbox?.node ?? 'node-a' });
+    const conf = here.callOf(pod, sandbox);
+    const { addresses, stdout } = await call('ADD', { ...conf, ...(sandbox?.netns && { netns: sandbox.netns }) });
+    expect(addresses, stdout).toHaveLength(1);
+    await here.cluster.remove(pod);
+    return { pod, ip: addresses[0]! };
+  };
+  const owners = async () => [...(await here.holdings()).owners.keys()];
+  const soon = { timeout: 20_000, interval: 20 };
+
+  it('frees what died, again and again, and counts it', async () => {
+    const alive = await here.cluster.pod();
+    const { addresses } = await here.add(alive);
+    await dead();
+    await start();
+    await expect.poll(owners, soon).toEqual(addresses);
+    await dead();
+    await expect.poll(owners, soon).toEqual(addresses);
+    await expect.poll(() => figure('freed_total'), soon).toBe('2');
+    expect(Number(figure('scans_total'))).toBeGreaterThan(2);
+    expect(figure('leader')).toBe('0');
+    expect(metrics.page()).toMatch(/kube_ipam_gc_scan_duration_seconds_count \d+/);
+    expect(loop!.state()).toEqual({ ready: true, detail: 'scans its own node' });
+  });
+
+  it('tells of what still has its namespace, once, in event, log and metric, until that is gone', async () => {
+    const child: ChildProcess = spawn('unshare', ['--net', 'sleep', '600'], { stdio: 'ignore' });
+    try {
+      const { pod, ip } = await dead({ netns: `/proc/${child.pid}/ns/net` });
+      await start();
+      await expect.poll(() => figure('orphans'), soon).toBe('1');
+      const scans = Number(figure('scans_total'));
+      await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(scans + 3);
+      expect(told).toEqual([
+        `${here.site.node} | OrphanedAddress | address ${ip} of pod default/${pod.name}, container sandbox-${pod.uid} eth0, is not freed: its pod is gone, but its network namespace /proc/${child.pid}/ns/net is there`,
+      ]);
+      expect(await owners()).toEqual([ip]);
+      child.kill('SIGKILL');
+      await expect.poll(owners, soon).toEqual([]);
+      await expect.poll(() => figure('orphans'), soon).toBe('0');
+    } finally {
+      child.kill('SIGKILL');
+    }
+  });
+
+  it('frees what other nodes left only where it leads', async ({ skip }) => {
+    if (here.site.kind === 'embedded') skip('an embedded store knows one node only');
+    const { ip } = await dead({ node: 'gone-for-good' });
+    let leads = false;
+    await start({ leads: () => leads });
+    await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(4);
+    expect(await owners()).toEqual([ip]);
+    leads = true;
+    await expect.poll(owners, soon).toEqual([]);
+    expect(figure('leader')).toBe('1');
+    expect(loop!.state().detail).toBe('leads');
+  });
+
+  it('one scan is for all networks that share store, space and cluster, each with its own cooldown', async () => {
+    await dead();
+    const { ip } = await dead({ more: { name: 'cool' } });
+    let opened = 0;
+    const open: GcSurroundings['open'] = (of, deadline) => {
+      opened++;
+      return openSurroundings(of, deadline);
+    };
+    await start({ open, networks: () => [access(), access({ cooldown: 600 }, 'cool')] });
+    await expect.poll(() => figure('freed_total'), soon).toBe('2');
+    await expect.poll(owners, soon).toEqual([ip]);
+    expect((await here.holdings()).owners.get(ip)).toMatchObject({ kind: 'held' });
+    expect(opened).toBeLessThanOrEqual(Number(figure('scans_total')) + 1);
+  });
+
+  it('without an API it frees what earlier boots left, and judges nothing else', async () => {
+    const { ip } = await dead();
+    const id = { node: here.site.node, network: 'net', containerID: 'before', ifname: 'eth0' };
+    const owner = { kind: 'dynamic', cluster: 'default', ...id, machine: readMachine().machine, boot: 'earlier' };
+    await here.site.put(here.site.keys.address(parseIp('10.1.0.77')!), owner);
+    await here.site.put(here.site.keys.attachment(id), { addresses: ['10.1.0.77'] });
+    await start({}, {}, 'none');
+    await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(3);
+    expect(await owners()).toEqual([ip]);
+    expect(figure('freed_total')).toBe('1');
+  });
+
+  it('a name that belongs to another cluster makes it not ready, and says what to set', async () => {
+    const cluster = `foreign-${here.site.kind}`;
+    const { ip } = await dead({ ipam: { cluster, kubeConfig: '' } });
+    await here.site.put(clusterKey(cluster), { uid: 'somebody-else' });
+    await start({ networks: () => [access({ cluster })] });
+    await expect
+      .poll(() => loop!.state(), soon)
+      .toMatchObject({
+        ready: false,
+        detail: expect.stringContaining(`set "cluster": ${cluster} belongs to another cluster`),
+      });
+    expect(await owners()).toEqual([ip]);
+    expect(metrics.page()).toMatch(/kube_ipam_gc_scans_total\{result="failed"\} [1-9]/);
+    await here.site.remove(clusterKey(cluster));
+    await expect.poll(owners, soon).toEqual([]);
+    expect(loop!.state().ready).toBe(true);
+  });
+
+  it('an API that is away leaves it ready: others say so; and the loop goes on', async () => {
+    const { ip } = await dead();
+    const nobody = here.plane.kubeconfig({ token: 'admin-token' }, 'https://127.0.0.1:1');
+    await using lost = await openClient({ kubeconfig: nobody, env: {} });
+    await start({}, {}, new ClientGcApi(lost));
+    await expect
+      .poll(() => loop!.state(), soon)
+      .toMatchObject({ ready: true, detail: expect.stringContaining('refused') });
+    await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(3);
+    expect(await owners()).toEqual([ip]);
+  });
+
+  it('a store that nobody has used yet is not made by looking', async ({ skip }) => {
+    if (here.site.kind === 'etcd') skip('etcd is there or not');
+    const dataDir = join(here.site.folder, 'new');
+    await start({ networks: () => [access({ dataDir })] });
+    await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(2);
+    expect(existsSync(dataDir)).toBe(false);
+  });
+
+  it('stops in the middle of a scan, soon, and does not begin another', async () => {
+    for (let i = 0; i < 20; i++) await dead();
+    await start({}, { grace: 1 });
+    await expect.poll(() => Number(figure('freed_total') ?? 0), { ...soon, interval: 1 }).toBeGreaterThan(0);
+    await loop!.stop();
+    const scans = figure('scans_total');
+    const left = await owners();
+    await new Promise(resolve => setTimeout(resolve, 200));
+    expect(figure('scans_total')).toBe(scans);
+    expect(await owners()).toEqual(left);
+  });
+});
+
+describe('in a container without the host’s network namespaces', () => {
+  const program = `
+    import { GcLoop } from ${JSON.stringify(join(import.meta.dirname, '../../src/agent/gc-loop.ts'))};
+    import { Metrics } from ${JSON.stringify(join(import.meta.dirname, '../../src/agent/metrics.ts'))};
+    const log = { info() {}, debug() {}, warn() {}, error() {} };
+    const networks = () => { throw new Error('nothing must be looked at'); };
+    const loop = new GcLoop({ networks, leads: () => true, log, metrics: new Metrics() }, { interval: 1e6 });
+    await loop.start();
+    setTimeout(async () => { console.log(JSON.stringify(loop.state())); await loop.stop(); }, 200);`;
+  const stateIn = (script: string): unknown => {
+    const node = [process.execPath, '--input-type=module', '-e', program];
+    const argv = ['--mount', '--propagation', 'slave', 'sh', '-c', `${script} exec "$@"`, 'sh', ...node];
+    return JSON.parse(execFileSync('unshare', argv, { encoding: 'utf8' }));
+  };
+
+  it('gc is refused, and says which mount is missing', () => {
+    expect(stateIn('mount -t tmpfs none /run && mkdir /run/netns &&')).toEqual({
+      ready: false,
+      detail: expect.stringMatching(/^refused: \/run\/netns of the host is not mounted here.*HostToContainer/),
+    });
+    expect(stateIn('mount -t tmpfs none /run &&')).toMatchObject({ ready: false });
+  });
+});
