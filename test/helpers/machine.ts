@@ -1,19 +1,10 @@
 // A small machine of its own for a test: private mounts, network, host name and processes, all gone when it ends.
 import { type ChildProcess, spawn } from 'node:child_process';
-import {
-  closeSync,
-  existsSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  rmdirSync,
-  rmSync,
-} from 'node:fs';
+import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { removeControlGroups } from './control-groups.ts';
 
 export interface Finished {
   /** The exit code; -1 when a signal or the deadline ended the command. */
@@ -166,8 +157,7 @@ export class Machine implements AsyncDisposable {
       if (performance.now() - started > 5_000) this.#first.kill('SIGKILL');
       await sleep(10);
     }
-    const trees = existsSync('/sys/fs/cgroup') ? ['', ...readdirSync('/sys/fs/cgroup')] : [];
-    for (const tree of trees) removeGroups(join('/sys/fs/cgroup', tree, this.cgroup));
+    removeControlGroups(this.cgroup);
     rmSync(this.folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 });
   }
 
@@ -206,15 +196,6 @@ export class Machine implements AsyncDisposable {
     await this.must(['mount', '--rbind', '/run/cgroup', '/sys/fs/cgroup']);
     await this.must(['umount', '-l', '/run/cgroup']);
   }
-}
-
-/** Removes a control group and those in it; their files go with them. */
-function removeGroups(folder: string): void {
-  if (!existsSync(folder)) return;
-  for (const entry of readdirSync(folder, { withFileTypes: true })) {
-    if (entry.isDirectory()) removeGroups(join(folder, entry.name));
-  }
-  rmdirSync(folder);
 }
 
 /** nsenter passes no signal on, and what it started would keep the pipes open. */
