@@ -35,7 +35,17 @@ export const networkFlags: Flags = {
   bridge: { type: 'string', value: 'IF', describe: 'name of the bridge (cni0)' },
   mtu: { type: 'string', value: 'BYTES', describe: 'MTU of the interfaces' },
   'cni-version': { type: 'string', value: 'VERSION', describe: 'version of the CNI specification (1.0.0)' },
-  'kube-config': { type: 'string', value: 'FILE', describe: 'kubeconfig of calico and multus' },
+  kubeconfig: {
+    type: 'string',
+    value: 'FILE',
+    describe: 'kubeconfig by which annotations of pods and selectors of ranges count (none: they do not)',
+  },
+  sticky: {
+    type: 'string',
+    choices: ['statefulset', 'vm', 'all'],
+    describe: 'whose pods keep their addresses for as long as the workload exists; needs --kubeconfig',
+  },
+  'kube-config': { type: 'string', value: 'FILE', describe: 'kubeconfig of the main plugin itself: calico, multus' },
   single: { type: 'boolean', describe: 'one plugin, for a .conf file, instead of a list' },
 };
 
@@ -69,7 +79,9 @@ function optionsOf(args: Args): ConfOptions {
     ...optional('dataDir', text(args, 'data-dir')),
     ...optional('master', text(args, 'master')),
     ...optional('bridge', text(args, 'bridge')),
-    ...optional('kubeConfig', text(args, 'kube-config')),
+    ...optional('kubeConfig', text(args, 'kubeconfig')),
+    ...optional('sticky', stickyOf(args)),
+    ...optional('mainKubeConfig', text(args, 'kube-config')),
     ...optional('etcd', etcd),
     ...optional('mtu', mtu),
     ...(ranges.length > 0 && { ranges }),
@@ -79,6 +91,12 @@ function optionsOf(args: Args): ConfOptions {
 
 function optional<K extends string, V>(key: K, value: V | undefined): { readonly [P in K]?: V } {
   return value === undefined ? {} : ({ [key]: value } as { readonly [P in K]: V });
+}
+
+/** The parser has refused other values. */
+function stickyOf(args: Args): ConfOptions['sticky'] {
+  const value = text(args, 'sticky');
+  return value === 'all' ? true : (value as 'statefulset' | 'vm' | undefined);
 }
 
 function etcdOf(args: Args): ConfOptions['etcd'] {

@@ -44,7 +44,12 @@ export interface ConfOptions {
   readonly master?: string;
   readonly bridge?: string;
   readonly mtu?: number;
+  /** By it the wishes of pods count. */
   readonly kubeConfig?: string;
+  /** Whose pods keep their addresses. */
+  readonly sticky?: 'statefulset' | 'vm' | true;
+  /** What calico and multus themselves ask the API with. */
+  readonly mainKubeConfig?: string;
 }
 
 /** One plugin's configuration, as it stands in a list. */
@@ -169,7 +174,7 @@ function bridge(options: ConfOptions, ipam: IpamConf): PluginConf {
 }
 
 function calico(options: ConfOptions): PluginConf {
-  const kubeConfig = options.kubeConfig ?? '/etc/cni/net.d/calico-kubeconfig';
+  const kubeConfig = options.mainKubeConfig ?? '/etc/cni/net.d/calico-kubeconfig';
   return {
     type: 'calico',
     datastore_type: 'kubernetes',
@@ -193,7 +198,7 @@ function multus(options: ConfOptions): PluginConf {
   const master = options.master ?? 'eth1';
   return {
     type: 'multus',
-    kubeconfig: options.kubeConfig ?? '/etc/cni/net.d/multus.d/multus.kubeconfig',
+    kubeconfig: options.mainKubeConfig ?? '/etc/cni/net.d/multus.d/multus.kubeconfig',
     delegates: [
       { cniVersion, name: `${name}-eth0`, ...bridge(options, ipamOf(options)) },
       { cniVersion, name: `${name}-net1`, ...macvlan({ ...options, master }, ipamOf(second, [])) },
@@ -212,6 +217,8 @@ function ipamOf(options: ConfOptions, routesWanted?: readonly RouteConf[]): Ipam
   return {
     type: 'kube-ipam',
     ...storeOf(options),
+    ...given('kubeConfig', options.kubeConfig),
+    ...given('sticky', options.sticky),
     ranges,
     ...(routes.length > 0 ? { routes } : {}),
   };

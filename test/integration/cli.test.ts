@@ -211,6 +211,7 @@ describe('conf', () => {
       ...['--exclude', '10.1.0.50', '--exclude', '10.1.0.60-10.1.0.63', '--route', '10.9.0.0/16,10.1.0.9'],
       ...['--etcd-url', 'https://a:2379,https://b:2379', '--etcd-ca', '/ca', '--etcd-cert', '/c', '--etcd-key', '/k'],
       ...['--etcd-user', 'ipam', '--etcd-password-file', '/p', '--single'],
+      ...['--kubeconfig', '/pods', '--sticky', 'statefulset'],
     ]);
     expect(JSON.parse(stdout)).toMatchObject({
       cniVersion: '1.1.0',
@@ -234,8 +235,21 @@ describe('conf', () => {
         ],
         exclude: ['10.1.0.50', '10.1.0.60-10.1.0.63'],
         routes: [{ dst: '10.9.0.0/16', gw: '10.1.0.9' }],
+        kubeConfig: '/pods',
+        sticky: 'statefulset',
       },
     });
+  });
+
+  it('tells the kubeconfig for pods from that of the main plugin, and asks for one where it is needed', async () => {
+    const flags = ['--kubeconfig', '/pods', '--kube-config', '/main', '--sticky', 'all'];
+    const { plugins } = JSON.parse((await kubeIpam(['conf', 'calico', ...flags])).stdout);
+    expect(plugins[0]).toMatchObject({
+      kubernetes: { kubeconfig: '/main' },
+      ipam: { kubeConfig: '/pods', sticky: true },
+    });
+    const refused = await kubeIpam(['conf', 'bridge', '--sticky', 'vm']);
+    expect(refused).toMatchObject({ code: 2, stderr: expect.stringContaining('ipam.sticky "vm": needs kubeConfig') });
   });
 
   it.each([[['-outputconf', 'macvlan']], [['--outputconf=macvlan']], [['-outputconf=macvlan']]])(

@@ -4,7 +4,9 @@ import { type Args, type Command, exit, text, UsageError } from '../command.ts';
 import { defaultConfDir, networksIn, readConfFile, readConfFolder } from '../networks.ts';
 import { counted, formatOf, isForPeople, outputFlags, type Paint, painter, plain, printValue } from '../output.ts';
 import type { CliIo } from '../program.ts';
+import { examineAgent } from '../status/agent.ts';
 import type { Diagnosis, Level } from '../status/diagnosis.ts';
+import { examineKubernetes } from '../status/kubernetes.ts';
 import {
   examineExecutable,
   examineFolder,
@@ -13,7 +15,7 @@ import {
   examineNetwork,
   examinePlugins,
 } from '../status/node.ts';
-import { examineFormat, examineRecord, examineStore, examineStoreOf } from '../status/store.ts';
+import { examineCluster, examineFormat, examineRecord, examineStore, examineStoreOf } from '../status/store.ts';
 import { dataDirFlag, etcdFlags, storeOfFlags, timeoutOf } from '../store-access.ts';
 
 export const command: Command = {
@@ -22,7 +24,8 @@ export const command: Command = {
   details:
     'Looks at the installed executable and its libraries, at the plugins beside it, at the configuration that the runtime takes first, and for each ' +
     'network of kube-ipam at its log, its folder, its store (etcd: every endpoint, space, alarms, leader, history), its ' +
-    'certificates, and the ranges that are recorded. With --etcd-url or --data-dir it examines that store only. Exit code 1 when something is wrong, 3 when a store cannot be reached.',
+    'certificates, and the ranges that are recorded; where the wishes of pods count, at the kubeconfig, the Kubernetes API ' +
+    'and the rights there; and at the agent. With --etcd-url or --data-dir it examines that store only. Exit code 1 when something is wrong, 3 when a store cannot be reached.',
   positionals: [],
   flags: {
     'bin-dir': { type: 'string', value: 'DIR', describe: "the runtime's plugin folder (/opt/cni/bin)" },
@@ -90,6 +93,15 @@ async function examine(args: Args, io: CliIo): Promise<Diagnosis[]> {
   for (const config of stores.values()) diagnoses.push(...(await examineStoreOf(config)));
   const away = diagnoses.some(({ level }) => level === 'unreachable');
   if (!away) for (const config of configs) diagnoses.push(...(await examineRecord(config)));
+  for (const config of configs) {
+    const kubernetes = await examineKubernetes(config, Date.now());
+    diagnoses.push(...kubernetes.diagnoses);
+    if (!away) diagnoses.push(...(await examineCluster(config, kubernetes.clusterUid)));
+  }
+  for (const [i, { conf }] of meant.entries()) {
+    const { config } = chosen[i]!;
+    if (config !== undefined) diagnoses.push(...(await examineAgent(conf, config.kubeConfig !== undefined, io)));
+  }
   return diagnoses;
 }
 

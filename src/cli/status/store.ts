@@ -3,10 +3,11 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { FailureError } from '../../base/errors.ts';
 import type { AccessConfig, NetworkConfig } from '../../ipam/config.ts';
+import { parseCluster } from '../../ipam/model.ts';
 import { refuseNewerFormat } from '../../ipam/service/look.ts';
 import { sameRanges } from '../../ipam/service/networks.ts';
 import type { PatientSurroundings } from '../../ipam/service/patience.ts';
-import { formatKey } from '../../store/keys.ts';
+import { clusterKey, formatKey } from '../../store/keys.ts';
 import { UnknownFateError, UnreachableError } from '../../store/kv.ts';
 import { openChosen } from '../store-access.ts';
 import { examineCertificates } from './certificates.ts';
@@ -66,6 +67,21 @@ export async function examineRecord(config: NetworkConfig): Promise<Diagnosis[]>
         advice: '"kube-ipam usage -o wide" shows those recorded; "kube-ipam install" records yours',
       }),
     ];
+  });
+}
+
+/** Whether the name of the cluster is used by this one. @param uid of the cluster; undefined where nobody said */
+export async function examineCluster(config: NetworkConfig, uid: string | undefined): Promise<Diagnosis[]> {
+  const { store, cluster } = config;
+  const isAbsent = store.kind === 'embedded' && !existsSync(join(store.dataDir, 'store.db'));
+  if (uid === undefined || isAbsent) return [];
+  return opened(config, async around => {
+    const key = clusterKey(cluster);
+    const recorded = (await around.kv.read([{ key }], around.deadline)).answers[0]!.entries[0];
+    if (recorded === undefined || parseCluster(recorded.value) === uid) return [];
+    const text = `is the name of another cluster in this store: pods are refused (this one has uid ${uid}, that one ${parseCluster(recorded.value) ?? 'unknown'})`;
+    const advice = `give this cluster a name of its own, "cluster" in the configuration; if it is that one, set up anew, delete the key ${key}`;
+    return [diagnosis('kubernetes', `cluster ${cluster}`, 'wrong', text, { advice })];
   });
 }
 
