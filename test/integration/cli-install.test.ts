@@ -35,6 +35,12 @@ function files(folder: string): string[] {
   return existsSync(folder) ? (readdirSync(folder, { recursive: true }) as string[]).sort() : [];
 }
 
+const macvlan = {
+  cniVersion: '1.0.0',
+  name: 'lan',
+  type: 'macvlan',
+  ipam: { type: 'kube-ipam', subnet: '10.4.0.0/24' },
+};
 const network = (desk: Desk) => ['--subnet', '10.1.0.0/24', '--data-dir', desk.dataDir];
 const program = (desk: Desk) => join(desk.folder, 'bin', 'kube-ipam');
 
@@ -278,8 +284,20 @@ describe('install', () => {
     expect(await machine.must(['cat', '/etc/kube-ipam/etcd-client.key'])).toBe('new');
     writeFileSync(join(secret, 'node'), 'worker');
     expect(await copy()).toMatchObject({ code: 1, stderr: expect.stringContaining('holds the name of the node') });
-    const missing = await machine.run([executable, 'install', ...places, '--certificates', join(desk.folder, 'none')]);
-    expect(missing.code).toBe(2);
+    rmSync(join(secret, 'node'));
+    const conf = { etcdConfig: { etcdURL: 'https://127.0.0.1:1', etcdTrustedCAFile: '/etc/kube-ipam/new.crt' } };
+    writeFileSync(join(secret, '..2026_01/new.crt'), 'authority');
+    symlinkSync('..data/new.crt', join(secret, 'new.crt'));
+    const network = desk.write('net.json', { ...macvlan, ipam: { ...macvlan.ipam, ...conf } });
+    // They are there before anything asks for them.
+    const both = await machine.run([executable, 'install', ...places, '--conf', network, '--timeout', '1']);
+    expect(both).toMatchObject({ code: 0, stdout: expect.stringContaining('write /etc/kube-ipam/new.crt') });
+    expect(both.stderr).not.toContain('cannot be read on this machine');
+    const missing = ['--bin-dir', desk.folder, '--certificates', join(desk.folder, 'none')];
+    expect(await machine.run([executable, 'install', ...missing])).toMatchObject({
+      code: 1,
+      stderr: expect.stringContaining(`${join(desk.folder, 'none')} cannot be read`),
+    });
   });
 
   it('writes the name of the node, and uses it', async ctx => {
@@ -471,10 +489,15 @@ describe('uninstall --all', () => {
     expect(code).toBe(0);
     expect(stdout).toContain('left: the addresses in etcd at http://127.0.0.1:1');
     expect(stdout.match(/^removed /gm)).toHaveLength(8);
+    expect(existsSync(state)).toBe(false);
     const left = files(root).filter(path => !statSync(join(root, path)).isDirectory());
     expect(left).toEqual(['run/other', 'var/log/kube-ipam.log']);
     expect(files(root).filter(path => /kube-ipam/.test(path))).toEqual(['var/log/kube-ipam.log']);
     expect(await remove('--yes')).toMatchObject({ code: 0, stdout: expect.stringContaining('nothing to remove') });
+    // As a kubelet makes it for a pod that never did anything.
+    mkdirSync(state);
+    expect((await remove('--yes')).stdout).toContain(`removed the state in ${state}`);
+    expect(existsSync(state)).toBe(false);
   });
 
   it('takes the embedded store of the host along, not that of the container', async () => {

@@ -1,5 +1,5 @@
 // `kube-ipam install`: puts the plugin where the runtime looks for it, and a network configuration beside.
-import { existsSync, rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { version } from '../../base/version.ts';
@@ -68,7 +68,8 @@ export const command: Command = {
     const places = placesOf(args);
     const node = text(args, 'node');
     if (node !== undefined && !namePattern.test(node)) throw new UsageError(`--node ${node}: is no name for a node`);
-    const conf = newConf(args);
+    // What cannot be installed is refused before anything is changed.
+    newConf(args);
     const source = sourceOf(io.executable);
     const dryRun = given(args, 'dry-run');
     const say = (line: string) => io.writeStdout(`${dryRun ? 'would ' : ''}${plain(line)}\n`);
@@ -79,6 +80,8 @@ export const command: Command = {
     if (certificates !== undefined)
       for (const [path, bytes] of certificatesIn(certificates)) put(path, bytes, certificateMode);
     if (node !== undefined) put(nodeFile, `${node}\n`, 0o644, `: ${node}`);
+    // Once more, as the certificates that it names may have come only now.
+    const conf = newConf(args);
     if (conf === undefined)
       io.writeStderr('no network configuration was written: name a main plugin, or --conf FILE\n');
     else await installConf(conf, places, args, io, dryRun, say);
@@ -119,7 +122,9 @@ async function installConf(
   const path = join(confDir, conf.name);
   const warn = (line: string) => io.writeStderr(`warning: ${plain(line)}\n`);
   for (const warning of conf.reports.flatMap(({ warnings }) => warnings)) warn(warning);
-  for (const type of conf.plugins.filter(one => !existsSync(join(binDir, one)))) {
+  // A link that leads out of this container may be a plugin on the host.
+  const isThere = (plugin: string) => lstatSync(join(binDir, plugin), { throwIfNoEntry: false }) !== undefined;
+  for (const type of conf.plugins.filter(plugin => !isThere(plugin))) {
     warn(`main plugin ${type} is not in ${binDir}: install it, or no pod of this network starts`);
   }
   const other = otherForm(confDir, conf.name);

@@ -11,7 +11,15 @@ import { type Args, type Command, exit, given, text } from '../command.ts';
 import { defaultDataDir } from '../conf-templates.ts';
 import { ownConfFiles } from '../install/conf-file.ts';
 import { executableName, installedParts, removeExecutable } from '../install/executable.ts';
-import { agentListens, ownFolders, removeFolder, removeState, stateIn, waitingDels } from '../install/node-state.ts';
+import {
+  agentListens,
+  isOurs,
+  ownFolders,
+  removeFolder,
+  removeState,
+  stateIn,
+  waitingDels,
+} from '../install/node-state.ts';
 import { type Places, placeFlags, placesOf, rootFlag } from '../install/places.ts';
 import { stillHeld } from '../install/still-held.ts';
 import { networksIn, readConfFile, readConfFolder } from '../networks.ts';
@@ -68,7 +76,7 @@ export const command: Command = {
       return exit.trouble;
     }
     const usual = all ? [join(places.root, defaultDataDir)] : [];
-    const states = [...purged.map(({ dataDir }) => dataDir), ...usual].filter(folder => stateIn(folder).length > 0);
+    const states = [...purged.map(({ dataDir }) => dataDir), ...usual].filter(isOurs);
     const folders = all ? ownFolders(places) : [];
     remove({ files: own, states: [...new Set(states)], folders }, places, dryRun, io);
     tellWhatStays(

@@ -15,8 +15,13 @@ export function ownFolders({ root, confDir }: Places): string[] {
 
 /** What of a state folder kube-ipam itself makes: a dataDir that was set to a shared folder must not take that with it. */
 export function stateIn(dataDir: string): string[] {
-  const isOurs = /^(store\.db(-wal|-shm|-journal)?|\.new-.*|doubt|spool|endpoint\.json)$/;
-  return existsSync(dataDir) ? readdirSync(dataDir).filter(name => isOurs.test(name)) : [];
+  const own = /^(store\.db(-wal|-shm|-journal)?|\.new-.*|doubt|spool|endpoint\.json)$/;
+  return existsSync(dataDir) ? readdirSync(dataDir).filter(name => own.test(name)) : [];
+}
+
+/** Whether a state folder is there and holds something of ours, or nothing at all. */
+export function isOurs(dataDir: string): boolean {
+  return existsSync(dataDir) && (stateIn(dataDir).length > 0 || readdirSync(dataDir).length === 0);
 }
 
 export function removeState(dataDir: string): void {
