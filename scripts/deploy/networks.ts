@@ -10,15 +10,6 @@ export function deployedConfs(): ReadonlyMap<string, string> {
   const charted = [...shippedConfs()].filter(([name]) => name.endsWith('-etcd.conflist') && !name.startsWith('multus'));
   return new Map([
     ...charted.map(([name, text]) => [`chart/files/${name}`, text] as const),
-    ['base/network.conflist', baseText()],
+    ['base/network.conflist', confText(confFor('bridge', { etcd: exampleEtcd, kubeConfig: pluginKubeconfig }))],
   ]);
-}
-
-function baseText(): string {
-  const { plugins, ...list } = confFor('bridge', { etcd: exampleEtcd });
-  const [bridge] = plugins;
-  return confText({
-    ...list,
-    plugins: [{ ...bridge!, ipam: { ...(bridge!.ipam as object), kubeConfig: pluginKubeconfig } }],
-  });
 }
