@@ -75,7 +75,8 @@ export async function openClient(source: TargetSource): Promise<Client> {
 
 /**
  * Paths are those of `pathOf`. Every call throws ApiError when the server refuses, UnansweredError when no answer came
- * in time, StrangeAnswerError when it was none of an API server's; all are code 11, and say what would mend it.
+ * in time or before the signal, StrangeAnswerError when it was none of an API server's; all are code 11, and say what
+ * would mend it.
  */
 export class Client implements AsyncDisposable {
   readonly #credentials: Credentials;
@@ -95,9 +96,13 @@ export class Client implements AsyncDisposable {
   }
 
   /** Undefined when the server says that there is no such object. */
-  async get<T extends KubeObject>(path: string, deadline: Deadline): Promise<Found<T> | undefined> {
+  async get<T extends KubeObject>(
+    path: string,
+    deadline: Deadline,
+    signal?: AbortSignal,
+  ): Promise<Found<T> | undefined> {
     const call: Call = { verb: 'get', method: 'GET', path };
-    const { target, ...answer } = await this.#answer(call, deadline);
+    const { target, ...answer } = await this.#answer(call, deadline, signal);
     return foundIn<T>(call, target, answer);
   }
 
@@ -120,13 +125,13 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  create<T>(path: string, object: object, deadline: Deadline): Promise<T> {
-    return this.#write<T>({ verb: 'create', method: 'POST', path, body: JSON.stringify(object) }, deadline);
+  create<T>(path: string, object: object, deadline: Deadline, signal?: AbortSignal): Promise<T> {
+    return this.#write<T>({ verb: 'create', method: 'POST', path, body: JSON.stringify(object) }, deadline, signal);
   }
 
   /** Puts the object in the place of the one with its metadata.resourceVersion; reason `Conflict` when that has changed. */
-  update<T>(path: string, object: object, deadline: Deadline): Promise<T> {
-    return this.#write<T>({ verb: 'update', method: 'PUT', path, body: JSON.stringify(object) }, deadline);
+  update<T>(path: string, object: object, deadline: Deadline, signal?: AbortSignal): Promise<T> {
+    return this.#write<T>({ verb: 'update', method: 'PUT', path, body: JSON.stringify(object) }, deadline, signal);
   }
 
   /** `apply` takes over the fields that it names, from whomever, and creates the object where there is none. */
@@ -190,8 +195,8 @@ export class Client implements AsyncDisposable {
     }
   }
 
-  async #write<T>(call: Call, deadline: Deadline): Promise<T> {
-    const { target, ...answer } = await this.#answer(call, deadline);
+  async #write<T>(call: Call, deadline: Deadline, signal?: AbortSignal): Promise<T> {
+    const { target, ...answer } = await this.#answer(call, deadline, signal);
     return valueIn<T>(call, target, answer);
   }
 
