@@ -171,7 +171,10 @@ class World {
     const isOld = (holder: Holder) => holder.pod?.uid === pod.uid;
     const wanted = kinds[pod.name]!.annotations?.['kube-ipam.ip'];
     if (wanted !== undefined) {
-      const rivals = others(before.owners.get(wanted)?.holders ?? []);
+      const record = before.owners.get(wanted);
+      // By chance it may have been given to a workload, which keeps it whether a pod uses it or not.
+      if (record?.kind === 'sticky') return 11;
+      const rivals = others(record?.holders ?? []);
       if (rivals.some(rival => !isOld(rival) && !this.isDead(rival))) return 11;
       return { addresses: [wanted, held?.[1]], gone: rivals.map(rival => rival.containerID) };
     }
