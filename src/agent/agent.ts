@@ -6,8 +6,11 @@ import { Log, type LogLevel } from '../base/log.ts';
 import { commit, nodeVersion, version } from '../base/version.ts';
 import type { Parts } from '../cni/plugin.ts';
 import { takeLock } from '../host/lock.ts';
+import { surroundingsOf } from '../ipam/open.ts';
 import { Certificates } from './certificates.ts';
 import { Apis, Cluster, type ClusterOptions } from './cluster.ts';
+import { ClientGcApi } from './gc-api.ts';
+import { GcLoop, type GcTimes } from './gc-loop.ts';
 import { residentMemory } from './memory.ts';
 import { Metrics } from './metrics.ts';
 import { type Conf, Networks } from './networks.ts';
@@ -32,6 +35,7 @@ export interface AgentOptions {
   /** The configurations in the runtime's folder, as they are now. */
   readonly configured: () => readonly Conf[];
   readonly parts: Parts;
+  readonly gc: GcTimes;
   /** Absent: this node belongs to no cluster of Kubernetes. */
   readonly cluster?: ClusterOptions;
 }
@@ -119,7 +123,21 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
     monotonicNow: io.monotonicNow,
     onServed: conf => networks.served(conf),
   });
-  const parts: Part[] = [...(cluster?.parts ?? []), replay, requests];
+  const gc = new GcLoop(
+    {
+      networks: () => networks.all(),
+      open: async (access, deadline) => surroundingsOf(access, await stores.open(access.store), deadline, log),
+      ...(cluster && { api: new ClientGcApi(cluster.client) }),
+      leads: () => cluster?.election.isLeader ?? false,
+      tellNode: (node, reason, message) =>
+        // The kubelet too gives a node its name as uid, and kubectl looks for that.
+        cluster?.events.record({ apiVersion: 'v1', kind: 'Node', name: node, uid: node }, 'Warning', reason, message),
+      log,
+      metrics,
+    },
+    options.gc,
+  );
+  const parts: Part[] = [...(cluster?.parts ?? []), replay, gc, requests];
   // First of all: what the others open may need them.
   if (options.certificates !== undefined) parts.unshift(new Certificates({ folder: options.certificates, log }));
   if (options.listen !== undefined) parts.unshift(new Pages(options.listen, () => parts, metrics));

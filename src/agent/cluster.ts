@@ -3,8 +3,10 @@ import type { Log } from '../base/log.ts';
 import type { Api } from '../ipam/ports.ts';
 import { type Client, openClient } from '../kube/client.ts';
 import type { TargetSource } from '../kube/credentials.ts';
+import { EventRecorder } from '../kube/events.ts';
 import type { Pod as KubePod } from '../kube/objects.ts';
 import { NodePods, WarmApi } from './api.ts';
+import { GcElection } from './gc-election.ts';
 import { KubeconfigKeeper, type KubeconfigOptions } from './kubeconfig.ts';
 import type { Part } from './part.ts';
 
@@ -13,6 +15,8 @@ export interface ClusterOptions {
   readonly source: TargetSource;
   /** This node's name in Kubernetes. */
   readonly node: string;
+  /** Where the agents of this cluster have what they share. */
+  readonly namespace: string;
   /** What is kept for the plugin; absent: nothing. */
   readonly plugin?: KubeconfigOptions;
 }
@@ -20,6 +24,8 @@ export interface ClusterOptions {
 export class Cluster implements AsyncDisposable {
   readonly client: Client;
   readonly pods: NodePods;
+  readonly events: EventRecorder;
+  readonly election: GcElection;
   readonly #options: ClusterOptions;
   readonly #keeper: KubeconfigKeeper | undefined;
   readonly #changes: ((old: KubePod | undefined, now: KubePod | undefined) => void)[] = [];
@@ -35,6 +41,8 @@ export class Cluster implements AsyncDisposable {
     this.pods = new NodePods(client, options.node, (old, now) => {
       for (const told of this.#changes) told(old, now);
     });
+    this.events = new EventRecorder(client, { component: 'kube-ipam', host: options.node });
+    this.election = new GcElection(client, { namespace: options.namespace, identity: options.node });
     if (options.plugin !== undefined) this.#keeper = new KubeconfigKeeper(client, options.plugin, log);
   }
 
@@ -44,7 +52,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   get parts(): readonly Part[] {
-    return [this.pods, ...(this.#keeper ? [this.#keeper] : [])];
+    return [this.pods, this.election, ...(this.#keeper ? [this.#keeper] : [])];
   }
 
   /** Whether a plugin's kubeconfig is the one that is written here: then both mean this cluster. */
@@ -53,6 +61,7 @@ export class Cluster implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.events[Symbol.asyncDispose]();
     await this.client[Symbol.asyncDispose]();
   }
 }

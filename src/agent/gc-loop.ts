@@ -206,7 +206,7 @@ export class GcLoop implements Part {
   }
 
   /** Once for each, for as long as it stays. */
-  #tell({ key }: Target, remaining: Remaining): void {
+  #tell({ key, access }: Target, remaining: Remaining): void {
     const { log } = this.#around;
     const before = this.#remaining.get(key);
     for (const [name, { outcome, id, addresses, pod, why, age }] of remaining) {
@@ -218,7 +218,9 @@ export class GcLoop implements Part {
       const what = `${describeAddresses(addresses)}${whose}, container ${id.containerID} ${id.ifname}`;
       const reason = outcome === 'orphan' ? 'OrphanedAddress' : 'AddressLeft';
       log.warn(reason, { ...id, ...(pod && { pod: describePod(pod) }), address: describeAddresses(addresses), why });
-      this.#around.tellNode(id.node, reason, `address ${what}, is not freed: ${why}`);
+      // An embedded store has a name of its own for this node.
+      const node = id.node === nodeOf(access) ? nodeNameOf(access.nodeName) : id.node;
+      this.#around.tellNode(node, reason, `address ${what}, is not freed: ${why}`);
     }
   }
 }

@@ -1,4 +1,5 @@
 // The shape of a command as plain data, from which parsing, help, completion and the reference are made.
+import { durationRule, parseDuration } from '../base/duration.ts';
 import type { CliIo } from './program.ts';
 
 /** Exit codes of every command. */
@@ -71,4 +72,13 @@ export function texts(args: Args, name: string): readonly string[] {
 
 export function given(args: Args, name: string): boolean {
   return args[name] === true;
+}
+
+/** Milliseconds. A timer of Node's ends at once beyond 24 days, and nobody waits that long. */
+export function durationOf(args: Args, name: string): number | undefined {
+  const value = text(args, name);
+  if (value === undefined) return undefined;
+  const ms = parseDuration(value);
+  if (ms !== undefined && ms <= 86_400_000) return ms;
+  throw new UsageError(`--${name} ${JSON.stringify(value)}: ${durationRule}, at most a day`);
 }

@@ -111,6 +111,9 @@ export function whyUnclaimed(set: StatefulSet | undefined, ordinal: number): str
   return `its StatefulSet has ${has} now`;
 }
 
+/** Milliseconds for which something must seem dead, unchanged, before it is freed. */
+export const defaultGrace = 30_000;
+
 /** Milliseconds for which a node may be not ready before what ran there counts as lost. */
 export const defaultNodeGrace = 300_000;
 

@@ -1,6 +1,6 @@
 // The agent's gc loop on a real API server and both stores: it frees, tells what it may not free, counts, and refuses to judge blindly.
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ClientGcApi } from '../../src/agent/gc-api.ts';
@@ -13,6 +13,7 @@ import { openSurroundings } from '../../src/ipam/open.ts';
 import { type Client, openClient } from '../../src/kube/client.ts';
 import { parseIp } from '../../src/net/ip.ts';
 import { clusterKey } from '../../src/store/keys.ts';
+import { Agent } from '../helpers/agent.ts';
 import type { PodRef } from '../helpers/kubernetes/cluster.ts';
 import { onCluster, type Sandbox } from '../helpers/kubernetes/on-cluster.ts';
 import { call, confOf, type Json } from '../helpers/plugin.ts';
@@ -93,7 +94,7 @@ onCluster({ ranges }, here => {
       const scans = Number(figure('scans_total'));
       await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(scans + 3);
       expect(told).toEqual([
-        `${here.site.node} | OrphanedAddress | address ${ip} of pod default/${pod.name}, container sandbox-${pod.uid} eth0, is not freed: its pod is gone, but its network namespace /proc/${child.pid}/ns/net is there`,
+        `node-a | OrphanedAddress | address ${ip} of pod default/${pod.name}, container sandbox-${pod.uid} eth0, is not freed: its pod is gone, but its network namespace /proc/${child.pid}/ns/net is there`,
       ]);
       expect(await owners()).toEqual([ip]);
       child.kill('SIGKILL');
@@ -192,6 +193,80 @@ onCluster({ ranges }, here => {
     await new Promise(resolve => setTimeout(resolve, 200));
     expect(figure('scans_total')).toBe(scans);
     expect(await owners()).toEqual(left);
+  });
+});
+
+onCluster({ ranges }, here => {
+  const soon = { timeout: 30_000, interval: 100 };
+  const owners = async () => [...(await here.holdings()).owners.keys()];
+  const start = (flags: readonly string[], wrapper: readonly string[] = []) => {
+    const access = ['--kubeconfig', here.plane.adminKubeconfig, '--plugin-kubeconfig', 'off', '--node', 'node-a'];
+    const gc = ['--gc-interval', '1s', '--gc-grace', '500ms', '--node-grace', '1m', ...flags];
+    return Agent.start({ dataDir: here.site.folder, flags: [...access, ...gc], wrapper });
+  };
+  const configure = (agent: Agent) => {
+    const conf = confOf(here.site, { ranges }, { name: 'net' });
+    writeFileSync(join(agent.folder, 'net.d/net.conf'), JSON.stringify(conf));
+  };
+
+  it('an agent frees, leads by its Lease, tells the node and its pages, and hands over when it stops', async () => {
+    const holder = async (): Promise<string> => {
+      const { spec } = await here.plane.api<{ spec: { holderIdentity?: string } }>(
+        'GET',
+        '/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/kube-ipam-gc',
+      );
+      return spec.holderIdentity ?? 'nobody';
+    };
+    const nodes = here.site.kind === 'embedded' ? ['node-a'] : ['node-a', 'node-lost'];
+    for (const node of nodes) {
+      const pod = await here.cluster.pod({ node });
+      await here.add(pod, { node });
+      await here.cluster.remove(pod);
+    }
+    const orphan = await here.cluster.pod();
+    const { addresses } = await call('ADD', { ...here.callOf(orphan), netns: `/proc/${process.pid}/ns/net` });
+    await here.cluster.remove(orphan);
+    await using agent = await start([]);
+    configure(agent);
+    await expect.poll(owners, soon).toEqual(addresses);
+    await expect.poll(() => agent.metric('kube_ipam_gc_orphans'), soon).toBe(1);
+    await expect.poll(() => agent.metric('kube_ipam_gc_leader'), soon).toBe(1);
+    expect(await agent.metric('kube_ipam_gc_freed_total')).toBe(nodes.length);
+    expect(await holder()).toMatch(/^node-a_/);
+    const { body } = await agent.page('/readyz');
+    expect(JSON.parse(body).parts).toMatchObject({
+      gc: { ready: true, detail: 'leads' },
+      'gc-election': { ready: true, detail: 'this agent leads' },
+    });
+    const told = async () => {
+      const { items } = await here.plane.api<{ items: { involvedObject: Json; reason: string; message: string }[] }>(
+        'GET',
+        '/api/v1/namespaces/default/events',
+      );
+      return items.filter(({ reason, message }) => reason === 'OrphanedAddress' && message.includes(orphan.uid));
+    };
+    await expect
+      .poll(async () => (await told()).map(({ involvedObject }) => involvedObject), soon)
+      .toMatchObject([{ kind: 'Node', name: 'node-a' }]);
+    const freed = agent.events.filter(({ event }) => event === 'gc');
+    expect(freed.map(({ why }) => why)).toEqual(nodes.map(() => 'its pod is gone'));
+    expect(await agent.end('SIGTERM')).toBe(0);
+    expect(await holder()).toBe('nobody');
+  });
+
+  it('where the host’s network namespaces do not arrive gc is refused, and /readyz says so', async () => {
+    const pod = await here.cluster.pod();
+    const { addresses } = await here.add(pod);
+    await here.cluster.remove(pod);
+    const hide = 'mount -t tmpfs none /run/netns && exec "$@"';
+    await using agent = await start([], ['unshare', '--mount', 'sh', '-c', hide, 'sh']);
+    configure(agent);
+    const gc = async () => JSON.parse((await agent.page('/readyz')).body).parts.gc as Json;
+    await expect.poll(gc, soon).toMatchObject({ ready: false, detail: expect.stringContaining('/run/netns') });
+    expect((await agent.page('/readyz')).status).toBe(503);
+    await new Promise(resolve => setTimeout(resolve, 2500));
+    expect(await owners()).toEqual(addresses);
+    expect(await agent.metric('kube_ipam_gc_scans_total{result="done"}')).toBeUndefined();
   });
 });
 

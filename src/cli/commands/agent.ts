@@ -6,7 +6,8 @@ import { type LogLevel, logLevels } from '../../base/log.ts';
 import { nodeNameOf } from '../../base/node-name.ts';
 import { nodeFolder } from '../../host/certificates.ts';
 import { defaultAgentSocket, defaultDataDir } from '../../ipam/defaults.ts';
-import { type Args, type Command, exit, text, UsageError } from '../command.ts';
+import { defaultGrace, defaultNodeGrace } from '../../ipam/gc.ts';
+import { type Args, type Command, durationOf, exit, text, UsageError } from '../command.ts';
 import { defaultConfDir, readConfFolder } from '../networks.ts';
 import type { CliIo } from '../program.ts';
 import { dataDirFlag } from '../store-access.ts';
@@ -54,6 +55,17 @@ export const command: Command = {
       describe: `the service account of the plugin (${defaultPluginAccount})`,
     },
     node: { type: 'string', value: 'NAME', describe: "this node's name in Kubernetes (its name in the store)" },
+    'gc-interval': { type: 'string', value: 'TIME', describe: 'time between two scans of gc (1m)' },
+    'gc-grace': {
+      type: 'string',
+      value: 'TIME',
+      describe: 'how long something must seem dead before it is freed (30s)',
+    },
+    'node-grace': {
+      type: 'string',
+      value: 'TIME',
+      describe: 'how long a node may be not ready before what ran there counts as lost (5m)',
+    },
     certificates: {
       type: 'string',
       value: 'DIR',
@@ -85,6 +97,11 @@ async function runInForeground(args: Args, io: CliIo): Promise<number> {
     stateDir: folder(args, 'state-dir', defaultStateDir),
     ...(text(args, 'certificates') !== undefined && { certificates: folder(args, 'certificates', '') }),
     logLevel: (text(args, 'log-level') ?? 'info') as LogLevel,
+    gc: {
+      interval: interval(args),
+      grace: durationOf(args, 'gc-grace') ?? defaultGrace,
+      nodeGrace: durationOf(args, 'node-grace') ?? defaultNodeGrace,
+    },
     ...(cluster && { cluster }),
     configured: () => readConfFolder(confDir).networks.map(({ conf }) => conf),
     parts: { parseYaml, loadGrpc: async () => (await import('../../store/etcd/grpc.ts')).openGrpc },
@@ -103,6 +120,12 @@ async function runInForeground(args: Args, io: CliIo): Promise<number> {
   }
 }
 
+function interval(args: Args): number {
+  const ms = durationOf(args, 'gc-interval') ?? 60_000;
+  if (ms < 1000) throw new UsageError('--gc-interval: at least 1s, as each scan reads stores and the API');
+  return ms;
+}
+
 /** Undefined where there is no API to ask: no kubeconfig is named, and this is no pod. */
 function clusterOptions(args: Args, { env }: CliIo): ClusterOptions | undefined {
   const kubeconfig = text(args, 'kubeconfig');
@@ -113,6 +136,7 @@ function clusterOptions(args: Args, { env }: CliIo): ClusterOptions | undefined 
   return {
     source: { kubeconfig, env },
     node: text(args, 'node') ?? nodeNameOf(undefined),
+    namespace,
     ...(file !== 'off' && { plugin: { file: folder(args, 'plugin-kubeconfig', file), account: { namespace, name } } }),
   };
 }

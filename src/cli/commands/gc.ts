@@ -1,18 +1,17 @@
 // `kube-ipam gc`: frees what died without saying so, by what the Kubernetes API says of its pods.
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ClientGcApi } from '../../agent/gc-api.ts';
-import { durationRule, parseDuration } from '../../base/duration.ts';
 import { FailureError } from '../../base/errors.ts';
 import { nodeNameOf } from '../../base/node-name.ts';
 import { readAccessConfig, readNetworkConfig } from '../../ipam/config.ts';
 import { describeAddresses, describePod } from '../../ipam/describe.ts';
-import { defaultNodeGrace } from '../../ipam/gc.ts';
+import { defaultGrace, defaultNodeGrace } from '../../ipam/gc.ts';
 import { prepareStore } from '../../ipam/service/patience.ts';
 import { type Finding, type Outcome, type SweepOptions, sweepEarlierBoots } from '../../ipam/service/sweep.ts';
 import { Sweeper } from '../../ipam/service/sweeper.ts';
 import { type Client, openClient } from '../../kube/client.ts';
 import { formatIp } from '../../net/ip.ts';
-import { type Args, type Command, exit, given, text, UsageError } from '../command.ts';
+import { type Args, type Command, durationOf, exit, given, text, UsageError } from '../command.ts';
 import { defaultConfDir, readConfFolder } from '../networks.ts';
 import { counted, formatOf, isForPeople, outputFlags, painter, printValue, progressOf, Table } from '../output.ts';
 import type { CliIo } from '../program.ts';
@@ -91,20 +90,11 @@ function optionsOf(args: Args, { access, network: found }: StoreChoice): SweepOp
     // Flags may name a store that has nothing to do with the cluster of the kubeconfig.
     mayClaim: found !== undefined,
     cooldownOf: network => (network === access.network ? access.cooldown : (cooldowns.get(network) ?? 0)),
-    grace: durationOf(args, 'grace') ?? 30_000,
+    grace: durationOf(args, 'grace') ?? defaultGrace,
     nodeGrace: durationOf(args, 'node-grace') ?? defaultNodeGrace,
     embedded: access.store.kind === 'embedded',
     dryRun: given(args, 'dry-run'),
   };
-}
-
-/** Milliseconds. A timer of Node's ends at once beyond 24 days, and nobody waits that long. */
-function durationOf(args: Args, name: string): number | undefined {
-  const value = text(args, name);
-  if (value === undefined) return undefined;
-  const ms = parseDuration(value);
-  if (ms !== undefined && ms <= 86_400_000) return ms;
-  throw new UsageError(`--${name} ${JSON.stringify(value)}: ${durationRule}, at most a day`);
 }
 
 /** Seconds, by network: other networks than the chosen one may share its address space. */
