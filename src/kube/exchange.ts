@@ -28,7 +28,7 @@ const unwanted = 'it is no longer wanted';
 
 export class Exchanges implements Disposable {
   /** A peer that is gone without a word is noticed within half a minute, as the kernel asks it. */
-  readonly #agent = new Agent({ keepAlive: true, keepAliveMsecs: 15_000, maxFreeSockets: 8 });
+  readonly #agent = new Agent({ keepAlive: true, keepAliveMsecs: 15_000, maxSockets: 50, maxFreeSockets: 8 });
 
   [Symbol.dispose](): void {
     this.#agent.destroy();
@@ -62,6 +62,8 @@ export class Exchanges implements Disposable {
       });
       sending.on('response', response => {
         over();
+        // Who reads it is told; one that is thrown away must not end the process when it breaks.
+        response.on('error', () => {});
         resolve({ response });
       });
       sending.end(call.body);
