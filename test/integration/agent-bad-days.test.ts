@@ -91,7 +91,7 @@ describe('a stopped agent', () => {
   // The stop falls anywhere: before the first read, between read and commit, behind the commit, behind the answer.
   it.each(['late', 'killed'] as const)('after "go", the plugins %s: nothing after the DELs', async fate => {
     const ids = names(10);
-    for (let round = 0; round < 10; round++) {
+    for (let round = 0; round < 5; round++) {
       const relay = join(agent.folder, `relay-${round}.sock`);
       let gone = 0;
       const stopAt = Math.floor(Math.random() * ids.length);
@@ -122,7 +122,7 @@ describe('a stopped agent', () => {
 
 describe('an agent that is killed', () => {
   it('in the middle of requests: their plugins do them, and each is done once', async () => {
-    for (let round = 0; round < 6; round++) {
+    for (let round = 0; round < 4; round++) {
       const ids = names(20, `round-${round}`);
       const adding = addAll(ids);
       await sleep(60 + Math.random() * 400);
@@ -177,7 +177,7 @@ describe('an agent that is killed', () => {
 
 describe('SIGTERM', () => {
   it('under load: what has begun is ended, the rest goes to the plugins, exit code 0', async () => {
-    for (let round = 0; round < 4; round++) {
+    for (let round = 0; round < 3; round++) {
       const ids = names(20, `round-${round}`);
       const adding = addAll(ids);
       await sleep(60 + Math.random() * 300);
@@ -215,7 +215,7 @@ describe('plugins that leave', () => {
     const longest = Math.max(...[...trial.values()].map(({ ms }) => ms)) * 1.1;
     await deleteAll(names(20, 'trial'));
     let killed = 0;
-    for (let round = 0; round < 8; round++) {
+    for (let round = 0; round < 5; round++) {
       const running = names(20).map(id => start('ADD', { conf: conf(), containerID: id }));
       const timers = running.map(({ child }) => sleep(Math.random() * longest).then(() => child.kill('SIGKILL')));
       const ended = await Promise.all(running.map(one => one.ended));
