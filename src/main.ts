@@ -9,7 +9,7 @@ import { readToEnd, writeFully } from './main/stdio.ts';
 declare const KUBE_IPAM_VERSION: string;
 
 /** Names under which later versions of this program act as a tool of their own. */
-const namedFaces = ['kubectl-ipam', 'kiwi', 'eipctl', 'eip_agent', 'kube-router'];
+const laterFaces = ['kiwi', 'eipctl', 'eip_agent', 'kube-router'];
 
 let stdin: Buffer | undefined;
 let answered = false;
@@ -55,13 +55,14 @@ async function plugin(): Promise<number> {
   return again;
 }
 
-async function commandLine(): Promise<number> {
+async function commandLine(calledAs: string): Promise<number> {
   const { runCli } = await loadApp();
   // Lazily: node:tty brings node:net, 2 ms that a plugin has no use for.
   const { isatty } = await import('node:tty');
   const isTerminal = isatty(1);
   return runCli(process.argv.slice(2), {
     env: process.env,
+    calledAs,
     executable: process.execPath,
     readStdin,
     writeStdout,
@@ -106,7 +107,7 @@ function spokenVersion(): string {
 function start(): Promise<number> {
   if (isPlugin) return plugin();
   const name = basename(process.argv[1] ?? '');
-  return namedFaces.includes(name) ? Promise.resolve(refuseFace(name)) : commandLine();
+  return laterFaces.includes(name) ? Promise.resolve(refuseFace(name)) : commandLine(name);
 }
 
 disarm(process.env, process.getBuiltinModule);

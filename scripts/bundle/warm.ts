@@ -60,6 +60,7 @@ async function warmApp(): Promise<void> {
   for (const argv of [['version'], ['--help'], ['ls', '--data-dir', scratch], ['usage', '--data-dir', scratch]]) {
     await app.runCli(argv, {
       env: {},
+      calledAs: 'kube-ipam',
       executable: process.execPath,
       readStdin: () => Buffer.alloc(0),
       writeStdout: () => {},

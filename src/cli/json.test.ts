@@ -27,6 +27,7 @@ it.each(formats.filter(format => format === 'json' || format === 'yaml'))('print
   const written: string[] = [];
   const io: CliIo = {
     env: {},
+    calledAs: 'kube-ipam',
     executable: '',
     readStdin: () => Buffer.alloc(0),
     writeStdout: text => written.push(text),

@@ -15,17 +15,32 @@ export const globalFlags: Flags = {
 
 export type Parsed = { readonly args: Args } | { readonly help: string };
 
+/** What a command line is called, and what its commands have in common. */
+export interface Program {
+  /** As people type it. */
+  readonly name: string;
+  /** Flags of every command. */
+  readonly flags: Flags;
+}
+
+export const kubeIpam: Program = { name: 'kube-ipam', flags: globalFlags };
+
 /** Throws a UsageError that says what to write instead. */
-export async function parseArgs(command: Command, argv: readonly string[], columns: number): Promise<Parsed> {
-  const flags = { ...command.flags, ...globalFlags };
+export async function parseArgs(
+  command: Command,
+  argv: readonly string[],
+  columns: number,
+  program: Program = kubeIpam,
+): Promise<Parsed> {
+  const flags = { ...command.flags, ...program.flags };
   const names = Object.entries(flags).flatMap(([name, { short }]) => (short ? [name, short] : [name]));
-  const parser = describe(command, flags, columns);
+  const parser = describe(command, flags, columns, program.name);
   if (asksForHelp(argv)) return { help: (await run(parser, [command.verb, '--help'])).output };
   const { args, problem } = await run(parser, argv);
   const unknown = Object.keys(args).find(
     name => !['_', '$0', 'help', 'h', ...names, ...positionalNames(command)].includes(name),
   );
-  const advice = `see "kube-ipam ${command.verb} --help"`;
+  const advice = `see "${program.name} ${command.verb} --help"`;
   if (unknown !== undefined) {
     const dashes = unknown.length === 1 ? '-' : '--';
     throw new UsageError(
@@ -82,10 +97,10 @@ export function usageOf(command: Command): string {
   return [command.verb, ...words].join(' ');
 }
 
-function describe(command: Command, flags: Flags, columns: number): Argv {
+function describe(command: Command, flags: Flags, columns: number, programName: string): Argv {
   const intro = command.details === undefined ? command.summary : `${command.summary}\n\n${command.details}`;
   const parser = yargs()
-    .scriptName('kube-ipam')
+    .scriptName(programName)
     .detectLocale(false)
     .exitProcess(false)
     .version(false)

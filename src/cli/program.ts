@@ -3,15 +3,16 @@ import { FailureError, messageOf } from '../base/errors.ts';
 import { UnansweredError } from '../kube/failure.ts';
 import { UnknownFateError, UnreachableError } from '../store/kv.ts';
 import { exit, UsageError } from './command.ts';
-import { mainHelp } from './help.ts';
+import { type Face, faceOf } from './face.ts';
 import { parseArgs } from './parse.ts';
 import { NotConfiguredError } from './store-access.ts';
 import { didYouMean } from './suggest.ts';
-import { commands } from './table.ts';
 
 /** What a command may use of the process it runs in. */
 export interface CliIo {
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** The name that this program was called by, without folder. */
+  readonly calledAs: string;
   /** Path of this executable, symbolic links resolved. */
   readonly executable: string;
   /** All of stdin. */
@@ -31,39 +32,40 @@ export interface CliIo {
 
 /** Runs the command that `argv` (without the program's name) asks for, and returns the exit code. */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+  const face = await faceOf(io.calledAs);
   try {
-    return await dispatch(familiar(argv), io);
+    return await dispatch(face, familiar(argv), io);
   } catch (error) {
-    io.writeStderr(`kube-ipam: ${told(error)}\n`);
+    io.writeStderr(`${face.name}: ${told(error)}\n`);
     return exitCodeOf(error);
   }
 }
 
-async function dispatch(argv: readonly string[], io: CliIo): Promise<number> {
+async function dispatch(face: Face, argv: readonly string[], io: CliIo): Promise<number> {
   const [verb, ...rest] = argv;
   if (verb === undefined) {
-    io.writeStderr(mainHelp());
+    io.writeStderr(face.help());
     return exit.usage;
   }
   if (verb === 'help' && (rest[0] === undefined || rest[0].startsWith('-'))) {
-    io.writeStdout(mainHelp());
+    io.writeStdout(face.help());
     return exit.fine;
   }
   const wanted = verb === 'help' ? rest[0]! : verb;
-  const entry = commands.find(command => command.verb === wanted);
-  if (entry === undefined) throw unknownCommand(wanted);
+  const entry = face.commands.find(command => command.verb === wanted);
+  if (entry === undefined) throw unknownCommand(face, wanted);
   const command = await entry.load();
-  const parsed = await parseArgs(command, verb === 'help' ? [wanted, '--help'] : argv, io.columns);
+  const parsed = await parseArgs(command, verb === 'help' ? [wanted, '--help'] : argv, io.columns, face);
   if (!('help' in parsed)) return await command.run(parsed.args, io);
   io.writeStdout(`${parsed.help}\n`);
   return exit.fine;
 }
 
-function unknownCommand(word: string): UsageError {
+function unknownCommand({ name, commands }: Face, word: string): UsageError {
   const names = [...commands.map(({ verb }) => verb), 'help'];
   const what = word.startsWith('-') ? 'a command must come first, and' : 'there is no command';
   const which = word.startsWith('-') ? `"${word}" is none` : `"${word}"`;
-  return new UsageError(`${what} ${which}${didYouMean(word, names)}; "kube-ipam help" lists them all`);
+  return new UsageError(`${what} ${which}${didYouMean(word, names)}; "${name} help" lists them all`);
 }
 
 /** Release 0.2 knew `-version`, `-help` and `-outputconf PLUGIN`, with one dash or two, as Go's flags do. */

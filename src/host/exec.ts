@@ -1,6 +1,7 @@
-// The only starter of other programs: argument lists, never a shell, and always a deadline.
-import { execFile } from 'node:child_process';
+// The only starter of other programs: argument lists, never a shell, and a deadline unless a person sits before it.
+import { execFile, spawn } from 'node:child_process';
 import type { Deadline } from '../base/clock.ts';
+import { messageOf, systemCode } from '../base/errors.ts';
 
 export interface Finished {
   /** Exit code; undefined when a signal or the deadline ended it, or it could not be started. */
@@ -37,5 +38,23 @@ export function execute(
     // A program that ends without reading its input is told by its exit code, not by a broken pipe.
     child.stdin?.on('error', () => {});
     child.stdin?.end(input);
+  });
+}
+
+/**
+ * Runs a program on this process's own standard input, output and error, to its end. It has no deadline: a person may
+ * sit before it, and can end both. Never throws.
+ */
+export function attach(
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+): Promise<Pick<Finished, 'code' | 'failure'>> {
+  return new Promise(resolve => {
+    const child = spawn(file, [...args], { env, stdio: 'inherit' });
+    child.on('error', error => resolve({ code: undefined, failure: systemCode(error) ?? messageOf(error) }));
+    child.on('close', (code, signal) =>
+      resolve(code === null ? { code: undefined, failure: String(signal) } : { code }),
+    );
   });
 }

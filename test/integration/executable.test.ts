@@ -81,11 +81,20 @@ describe('faces', () => {
     expect(JSON.parse(call(executable, ['version'], { env: { CNI_COMMAND: '' } }).stdout)).toMatchObject({ code: 4 });
   });
 
-  it.each(['kiwi', 'eipctl', 'eip_agent', 'kube-router', 'kubectl-ipam'])('says that %s comes later', name => {
+  it.each(['kiwi', 'eipctl', 'eip_agent', 'kube-router'])('says that %s comes later', name => {
     symlinkSync(executable, join(folder, name));
     const { status, stdout, stderr } = call(join(folder, name), ['ls']);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
     expect(stderr).toBe(`${name}: this tool is not part of this version of kube-ipam\n`);
+  });
+
+  it('is a plugin of kubectl under the name that kubectl looks for', () => {
+    symlinkSync(executable, join(folder, 'kubectl-ipam'));
+    const { status, stdout } = call(join(folder, 'kubectl-ipam'), ['help']);
+    expect({ status, title: stdout.split('\n')[0] }).toEqual({
+      status: 0,
+      title: 'kubectl ipam shows who has which address in this cluster, and keeps the records in order.',
+    });
   });
 
   it('is the command line under any other name, and found through a link', () => {

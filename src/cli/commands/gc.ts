@@ -47,7 +47,7 @@ export const command: Command = {
     kubeconfig: {
       type: 'string',
       value: 'FILE',
-      describe: "how to reach the Kubernetes API (kubeConfig of the network, or this pod's service account)",
+      describe: "how to reach the Kubernetes API (this pod's service account, or kubeConfig of the network)",
     },
     context: { type: 'string', value: 'NAME', describe: 'context of the kubeconfig (its current one)' },
     cluster: {
@@ -110,12 +110,13 @@ function cooldownsIn(folder: string): ReadonlyMap<string, number> {
   return new Map(found);
 }
 
-/** A kubeconfig, or nothing inside of a pod. */
+/** A kubeconfig, or nothing inside of a pod: its account may more than that of the plugin, which the network names. */
 function sourceOf(args: Args, io: CliIo, { network }: StoreChoice) {
   const context = text(args, 'context');
+  const isPod = io.env.KUBERNETES_SERVICE_HOST !== undefined;
   const configured = network && readNetworkConfig(network.conf, String(network.conf.cniVersion ?? '')).kubeConfig;
-  const kubeconfig = text(args, 'kubeconfig') ?? configured;
-  if (kubeconfig === undefined && io.env.KUBERNETES_SERVICE_HOST === undefined) {
+  const kubeconfig = text(args, 'kubeconfig') ?? (isPod ? undefined : configured);
+  if (kubeconfig === undefined && !isPod) {
     throw new NotConfiguredError(
       'gc asks the Kubernetes API which pods live: name a kubeconfig with --kubeconfig (the network configuration has none), or say --local',
     );
