@@ -9,6 +9,7 @@ import { takeLock } from '../host/lock.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import { Certificates } from './certificates.ts';
 import { Apis, Cluster, type ClusterOptions } from './cluster.ts';
+import { FixedWatch } from './fixed-watch.ts';
 import { ClientGcApi } from './gc-api.ts';
 import { GcLoop, type GcTimes } from './gc-loop.ts';
 import { residentMemory } from './memory.ts';
@@ -122,7 +123,18 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
     api: kubeConfig => apis.open(kubeConfig),
     monotonicNow: io.monotonicNow,
     onServed: conf => networks.served(conf),
+    tellPod: (kubeConfig, { namespace, name, uid }, reason, message) => {
+      // Another kubeconfig may lead to another cluster, whose pods have the same names.
+      if (cluster?.isOurs(kubeConfig)) cluster.tellPod({ namespace, name, uid }, reason, message);
+    },
   });
+  const fixed = new FixedWatch({
+    networks: () => networks.all(),
+    open: target => stores.open(target),
+    tell: ({ metadata }, reason, message) => cluster?.tellPod(metadata, reason, message),
+    log,
+  });
+  cluster?.onPodChange(fixed.onChange);
   const gc = new GcLoop(
     {
       networks: () => networks.all(),

@@ -21,6 +21,12 @@ export interface ClusterOptions {
   readonly plugin?: KubeconfigOptions;
 }
 
+export interface PodName {
+  readonly namespace?: string | undefined;
+  readonly name: string;
+  readonly uid?: string | undefined;
+}
+
 export class Cluster implements AsyncDisposable {
   readonly client: Client;
   readonly pods: NodePods;
@@ -49,6 +55,11 @@ export class Cluster implements AsyncDisposable {
   /** Called after each change of a pod of this node. */
   onPodChange(told: (old: KubePod | undefined, now: KubePod | undefined) => void): void {
     this.#changes.push(told);
+  }
+
+  /** An event for people who look at a pod. Never throws. */
+  tellPod({ namespace, name, uid }: PodName, reason: string, message: string): void {
+    this.events.record({ apiVersion: 'v1', kind: 'Pod', namespace, name, uid }, 'Warning', reason, message);
   }
 
   get parts(): readonly Part[] {

@@ -2,9 +2,12 @@
 import { deadlineIn } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import { Log } from '../base/log.ts';
+import { readArgs } from '../cni/args.ts';
 import type { Open, Resident } from '../cni/plugin.ts';
+import type { Pod } from '../ipam/model.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import type { Api, Surroundings } from '../ipam/ports.ts';
+import { HeldError } from '../ipam/service/succession.ts';
 import type { Answer, LogLines, Request } from '../ipc/protocol.ts';
 import type { Caller } from '../ipc/server.ts';
 import { GuardedKv, type Made } from './guard.ts';
@@ -22,6 +25,8 @@ export interface SessionTools {
   readonly api: (kubeConfig: string) => Promise<Api>;
   /** CLOCK_MONOTONIC in milliseconds. */
   readonly monotonicNow: () => number;
+  /** For people who look at a pod of the cluster that a kubeconfig leads to. Never throws. */
+  readonly tellPod: (kubeConfig: string, pod: Pod, reason: string, message: string) => void;
   /** The agent's own. */
   readonly log: Log;
 }
@@ -37,6 +42,7 @@ export class Session implements Resident {
   readonly #tools: SessionTools;
   #opened: Opened | undefined;
   #lines: LogLines | undefined;
+  #kubeConfig: string | undefined;
 
   constructor(request: Request, caller: Caller, tools: SessionTools) {
     this.#request = request;
@@ -47,6 +53,7 @@ export class Session implements Resident {
   readonly elapsed = (): number => this.#tools.monotonicNow() - this.#request.started;
 
   readonly open: Open = async (access, deadline, kubeConfig) => {
+    this.#kubeConfig = kubeConfig;
     const api = kubeConfig === undefined ? undefined : await this.#tools.api(kubeConfig);
     const left = this.#request.deadline - this.#tools.monotonicNow() - margin;
     const kv = new GuardedKv(await this.#tools.stores.open(access.store), () => this.#refuseIfLeft());
@@ -60,6 +67,13 @@ export class Session implements Resident {
     };
     this.#opened = { around, kv };
     return around;
+  };
+
+  /** Whoever waits for a fixed address wants to know for whom. */
+  readonly failed = (error: unknown): void => {
+    if (!(error instanceof HeldError) || this.#kubeConfig === undefined) return;
+    const { pod } = readArgs(this.#request.env.CNI_ARGS ?? '');
+    if (pod !== undefined) this.#tools.tellPod(this.#kubeConfig, pod, 'FixedAddressHeld', error.message);
   };
 
   answer(exitCode: 0 | 1, stdout: string): Answer {

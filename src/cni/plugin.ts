@@ -55,6 +55,8 @@ export interface Resident {
   readonly open: Open;
   /** Milliseconds since the plugin was started: its budget counts from there. */
   readonly elapsed: () => number;
+  /** Told why the command has failed. */
+  readonly failed?: (error: unknown) => void;
 }
 
 /** What is too slow to load for most pods. */
@@ -106,6 +108,7 @@ export async function runPlugin(io: PluginIo): Promise<number | 'asset'> {
     return 0;
   } catch (error) {
     if (io.parts === undefined && wantsParts(error)) return 'asset';
+    io.resident?.failed?.(error);
     io.writeStdout(renderError(version, asFailure(error)));
     return 1;
   }
