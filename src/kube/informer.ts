@@ -62,6 +62,8 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
   #version: string | undefined;
   /** In a row, since the last word of a watch. */
   #failures = 0;
+  /** Those since the version was proven good, by a list or by such a word. */
+  #doubts = 0;
   #lastContact: number | undefined;
   #trouble: string | undefined = 'not started';
 
@@ -157,6 +159,7 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
     this.#tell(this.#cache.removeOthers(items.map(({ meta }) => meta)));
     for (const { meta, kept } of items) this.#tell(this.#cache.put(meta, kept));
     this.#version = resourceVersion;
+    this.#doubts = 0;
     this.#isSynced = true;
     this.#synced.resolve(true);
   }
@@ -173,6 +176,7 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
     for await (const event of events) {
       this.#heard();
       this.#failures = 0;
+      this.#doubts = 0;
       this.#apply(event);
     }
     if (performance.now() - opened > longEnough) this.#failures = 0;
@@ -190,8 +194,9 @@ export class Informer<T extends KubeObject, K = T> implements AsyncDisposable {
   #failed(error: unknown): void {
     if (this.#closing.signal.aborted) return;
     this.#failures++;
+    this.#doubts++;
     // A list is always right; going on from a version costs the server much less.
-    if (isExpired(error) || (this.#failures > 1 && blamesVersion(error))) this.#version = undefined;
+    if (isExpired(error) || (this.#doubts > 1 && blamesVersion(error))) this.#version = undefined;
     this.#inTrouble(messageOf(error));
   }
 

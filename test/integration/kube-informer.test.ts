@@ -272,7 +272,8 @@ describe.skipIf(obstacle !== undefined)('an informer', () => {
       await sleep(20);
     }
     expect(told.values.a).toMatch(/^\d+$/);
-    expect(watches() / lists()).toBeGreaterThan(1);
+    // A version is doubted the second time only.
+    expect(watches()).toBeGreaterThanOrEqual(4);
   });
 
   it('a watch without a word is given up', async () => {
