@@ -32,6 +32,7 @@ export interface CliIo {
 
 /** Runs the command that `argv` (without the program's name) asks for, and returns the exit code. */
 export async function runCli(argv: readonly string[], io: CliIo): Promise<number> {
+  if (io.calledAs === 'kubectl_complete-ipam') return (await import('./kubectl/complete.ts')).complete(argv, io);
   const face = await faceOf(io.calledAs);
   try {
     return await dispatch(face, familiar(argv), io);

@@ -25,6 +25,7 @@ class Desk implements Disposable {
     mkdirSync(join(this.folder, 'bin'));
     symlinkSync(kubernetesProgram('kubectl')!, join(this.folder, 'bin/kubectl'));
     symlinkSync(program, join(this.folder, 'bin/kubectl-ipam'));
+    symlinkSync(program, join(this.folder, 'bin/kubectl_complete-ipam'));
   }
 
   write(name: string, content: object): string {
@@ -35,8 +36,12 @@ class Desk implements Disposable {
 
   /** `kubectl ipam` with these arguments. */
   ipam(argv: readonly string[], kubeconfig: string, input = ''): Promise<Said> {
+    return this.kubectl(['ipam', ...argv], kubeconfig, input);
+  }
+
+  kubectl(argv: readonly string[], kubeconfig: string, input = ''): Promise<Said> {
     const env = { PATH: join(this.folder, 'bin'), HOME: this.folder, KUBECONFIG: kubeconfig };
-    return runProcess(join(this.folder, 'bin/kubectl'), ['ipam', ...argv], { env, input });
+    return runProcess(join(this.folder, 'bin/kubectl'), argv, { env, input });
   }
 
   [Symbol.dispose](): void {
@@ -151,6 +156,20 @@ describe.skipIf(noPlane !== undefined)('kubectl ipam on a store that flags name'
       expect(stderr).toContain(said);
     }
     expect((await desk.ipam(['version'], '/nowhere')).stdout).toMatch(/^kube-ipam \S+ \(commit/);
+  });
+
+  test('completes its words for kubectl', async () => {
+    const completed = async (...argv: readonly string[]) => {
+      const { stdout } = await desk.kubectl(['__complete', 'ipam', ...argv], plane.adminKubeconfig);
+      return stdout.split('\n').map(line => line.split('\t')[0]!);
+    };
+    expect(await completed('re')).toEqual(['reserve', 'release', ':4', '']);
+    expect(await completed('ls', '--name')).toEqual(['--namespace', ':4', '']);
+    expect(await completed('ls', '--kind', 'd')).toEqual(['dynamic', ':4', '']);
+    expect(await completed('ls', '-o', '')).toEqual(['table', 'wide', 'json', 'yaml', ':4', '']);
+    expect(await completed('gc', '--kubeconfig', '')).toEqual([':0', '']);
+    expect(await completed('show', '')).toEqual([':4', '']);
+    expect(await completed('nothing', '')).toEqual([':4', '']);
   });
 
   test('says why no agent can be asked', async () => {
