@@ -15,7 +15,7 @@ export interface Holdings {
 }
 
 /** Throws unless each holder has its attachment, each attachment its records, and each workload its addresses. */
-export async function holdings(site: Site): Promise<Holdings> {
+export async function holdings(site: Pick<Site, 'entries'>): Promise<Holdings> {
   const owners = new Map<string, OwnerRecord>();
   const attachments = new Map<string, readonly string[]>();
   const workloads = new Map<string, readonly string[]>();

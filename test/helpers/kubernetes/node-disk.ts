@@ -85,6 +85,8 @@ export function writeKubeletConfig(disk: string, cgroup: string): void {
     // Nobody is there; without one, each pod gets a warning.
     clusterDNS: ['10.96.0.10'],
     clusterDomain: 'cluster.local',
+    // It says so every quarter of that, so that controllers of a test may miss it within seconds.
+    nodeLeaseDurationSeconds: 8,
     // Small machines: no systemd, perhaps control groups of version 1, disks that nobody can measure.
     cgroupDriver: 'cgroupfs',
     cgroupRoot: cgroup,

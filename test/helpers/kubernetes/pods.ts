@@ -10,6 +10,8 @@ export interface Pod {
     readonly name: string;
     readonly namespace: string;
     readonly uid: string;
+    /** It is being deleted. */
+    readonly deletionTimestamp?: string;
     readonly annotations?: Readonly<Record<string, string>>;
     readonly ownerReferences?: readonly { readonly kind: string; readonly name: string; readonly uid: string }[];
   };
