@@ -378,6 +378,43 @@ onCluster(ipam, here => {
       }
     });
 
+    it('pods that come, die and go all the time: an address that is in use is given to nobody else', async () => {
+      /** Who was told that it has an address, and may use it: until just before its DEL, or its pod's end. */
+      const users = new Map<string, PodRef>();
+      const wanted = [inside, outside];
+      let given = 0;
+      const live = async (n: number) => {
+        const ip = wanted[n % wanted.length]!;
+        const pod = await podFor(ip);
+        const stop = () => users.get(ip)?.uid === pod.uid && users.delete(ip);
+        for (const containerID of ['first', 'second'].map(name => `${name}-${pod.uid}`)) {
+          const { addresses, error } = await here.add(pod, { containerID });
+          if (error !== undefined)
+            expect(error).toMatchObject({ code: 11, msg: expect.stringContaining('is held by') });
+          else {
+            expect(addresses[0]).toBe(ip);
+            expect([undefined, pod.uid]).toContain(users.get(ip)?.uid);
+            users.set(ip, pod);
+            given++;
+          }
+        }
+        const ending = Math.random();
+        stop();
+        if (ending < 0.5) await here.cluster.remove(pod);
+        else if (ending < 0.7) await here.cluster.setPhase(pod, 'Failed');
+        // Its node hears of it, sooner or later, or never.
+        const late = ['first', 'second'].map(name => here.del(pod, { containerID: `${name}-${pod.uid}` }));
+        if (ending > 0.2) await Promise.all(late);
+      };
+      await Promise.all(
+        Array.from({ length: 6 }, async (_, worker) => {
+          for (let n = 0; n < 15; n++) await live(worker + n);
+        }),
+      );
+      await here.holdings();
+      expect(given).toBeGreaterThan(20);
+    });
+
     it('processes of the executable: exactly one wins', async () => {
       const processes = { ipam: { timeout: 60 } };
       let holder = await podFor(outside);
