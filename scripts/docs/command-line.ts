@@ -1,6 +1,8 @@
 // The command line as Markdown, from the same data that its parser and its help are made of.
 import type { Command, Flags } from '../../src/cli/command.ts';
 import { networkFlags } from '../../src/cli/conf-flags.ts';
+import { kubectlIpam } from '../../src/cli/kubectl/face.ts';
+import { offers } from '../../src/cli/kubectl/offers.ts';
 import { outputFlags } from '../../src/cli/output.ts';
 import { globalFlags, usageOf } from '../../src/cli/parse.ts';
 import { storeFlags } from '../../src/cli/store-access.ts';
@@ -33,6 +35,34 @@ export async function commandLine(): Promise<string> {
     ['| command | does |', '|---|---|', ...index].join('\n'),
     ...loaded.map(section),
     ...groups.map(({ title, intro, flags }) => [`### ${title}`, intro, table(flags)].join('\n\n')),
+    await kubectlPlugin(),
+  ].join('\n\n');
+}
+
+/** What `kubectl ipam` has, as far as it differs from `kube-ipam`. */
+async function kubectlPlugin(): Promise<string> {
+  const loaded = await Promise.all(kubectlIpam.commands.map(({ load }) => load()));
+  const examples = loaded.flatMap(({ examples }) => examples.slice(0, 1).map(([line]) => line));
+  const rows = await Promise.all(
+    commands.map(async ({ verb, load }) => {
+      const { flags = {}, without = [] } = offers[verb] ?? {};
+      const { flags: known } = await load();
+      const missing = without.map(name => (name in known ? `\`--${name}\`` : `\`${name}\``)).join(', ');
+      const cells = [...flagRows(flags), ...(missing === '' ? [] : [`| ${missing} | | not here |`])];
+      return cells.map(row => `| \`${verb}\` ${row}`);
+    }),
+  );
+  const own = Object.fromEntries(Object.entries(kubectlIpam.flags).filter(([name]) => !(name in globalFlags)));
+  return [
+    '### kubectl ipam',
+    'The executable, linked as `kubectl-ipam` into a folder of `PATH`, is a plugin of kubectl (see the ' +
+      '[guide](guide.md#kubectl-ipam)). Its commands are those of `kube-ipam` with the same flags, run in an agent of the ' +
+      'cluster, or here when a flag names a store (`--etcd-url`, `--data-dir`, `--conf`, `--conf-dir`). `ls` lists by pods.',
+    `\`\`\`sh\n${examples.join('\n')}\n\`\`\``,
+    'Every command takes these, beside the flags of every command of `kube-ipam`:',
+    table(own),
+    'Other flags than those of `kube-ipam`:',
+    ['| command | flag | value | meaning |', '|---|---|---|---|', ...rows.flat()].join('\n'),
   ].join('\n\n');
 }
 
@@ -67,12 +97,15 @@ function flagsOf(flags: Flags): string[] {
 }
 
 function table(flags: Flags): string {
-  const rows = Object.entries(flags).map(([name, { describe, value, short, choices, many }]) => {
+  return ['| flag | value | meaning |', '|---|---|---|', ...flagRows(flags)].join('\n');
+}
+
+function flagRows(flags: Flags): string[] {
+  return Object.entries(flags).map(([name, { describe, value, short, choices, many }]) => {
     const both = `\`--${name}\`${short === undefined ? '' : `, \`-${short}\``}`;
     const argument = choices === undefined ? (value ?? '') : choices.join(', ');
     return `| ${both} | ${escaped(argument)} | ${escaped(describe)}${many ? '; may be given several times' : ''} |`;
   });
-  return ['| flag | value | meaning |', '|---|---|---|', ...rows].join('\n');
 }
 
 function escaped(text: string): string {

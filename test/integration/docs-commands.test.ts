@@ -6,7 +6,8 @@ import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { describe, expect, it } from 'vitest';
 import { withCommandLine } from '../../scripts/docs/command-line.ts';
-import { globalFlags, parseArgs } from '../../src/cli/parse.ts';
+import { type Face, faceOf } from '../../src/cli/face.ts';
+import { parseArgs } from '../../src/cli/parse.ts';
 import { commands } from '../../src/cli/table.ts';
 import { commandLines, documents, read } from '../helpers/docs.ts';
 import { type EtcdCluster, engines, startEtcd } from '../helpers/etcd.ts';
@@ -15,11 +16,26 @@ import { project } from '../helpers/project.ts';
 const pages = documents();
 const guide = read(join(project, 'docs/guide.md'));
 
-/** The arguments behind `kube-ipam` in a line of shell, with quotes taken away; undefined for lines without it. */
-function argumentsIn(line: string): readonly string[] | undefined {
-  const call = /^(?:sudo )?(?:[\w./-]*\/)?kube-ipam((?: +(?:"[^"]*"|[^\s|>;&]+))*)/.exec(line);
-  if (call === null) return undefined;
-  return [...call[1]!.matchAll(/"([^"]*)"|(\S+)/g)].map(match => match[1] ?? match[2]!);
+const words = '((?: +(?:"[^"]*"|[^\\s|>;&<]+))*)';
+const programs = [
+  { face: await faceOf('kube-ipam'), call: new RegExp(`^(?:sudo )?(?:[\\w./-]*/)?kube-ipam${words}`) },
+  { face: await faceOf('kubectl-ipam'), call: new RegExp(`^kubectl ipam${words}`) },
+];
+
+interface Call {
+  readonly face: Face;
+  /** With quotes taken away. */
+  readonly argv: readonly string[];
+}
+
+/** The call of one of our programs in a line of shell; undefined for lines without one. */
+function callIn(line: string): Call | undefined {
+  for (const { face, call } of programs) {
+    const found = call.exec(line);
+    if (found === null) continue;
+    return { face, argv: [...found[1]!.matchAll(/"([^"]*)"|(\S+)/g)].map(match => match[1] ?? match[2]!) };
+  }
+  return undefined;
 }
 
 describe('every command of kube-ipam', () => {
@@ -28,13 +44,13 @@ describe('every command of kube-ipam', () => {
     let seen = 0;
     for (const page of pages) {
       for (const line of page.blocks.flatMap(commandLines)) {
-        const argv = argumentsIn(line);
-        if (argv === undefined || argv[0]?.startsWith('-')) continue;
+        const { face, argv } = callIn(line) ?? {};
+        if (face === undefined || argv?.[0]?.startsWith('-')) continue;
         seen++;
-        const entry = commands.find(({ verb }) => verb === argv[0]);
+        const entry = face.commands.find(({ verb }) => verb === argv?.[0]);
         try {
           if (entry === undefined) throw new Error('no such command');
-          await parseArgs(await entry.load(), argv, 80);
+          await parseArgs(await entry.load(), argv!, 80, face);
         } catch (error) {
           refused.push(`${page.path}: ${line}: ${error instanceof Error ? error.message : error}`);
         }
@@ -48,14 +64,14 @@ describe('every command of kube-ipam', () => {
     const wrong: string[] = [];
     for (const page of pages) {
       for (const span of page.codeSpans) {
-        const argv = argumentsIn(span);
+        const { face, argv } = callIn(span) ?? {};
         const verb = argv?.[0];
         // A word in capitals, or a flag of release 0.2, stands for no verb.
-        if (argv === undefined || verb === undefined || !/^[a-z]/.test(verb)) continue;
+        if (face === undefined || verb === undefined || !/^[a-z]/.test(verb)) continue;
         if (verb === 'help') continue;
-        const command = await commands.find(entry => entry.verb === verb)?.load();
-        const flags = Object.keys({ ...command?.flags, ...globalFlags, help: true });
-        const unknown = argv.filter(one => one.startsWith('--') && !flags.includes(one.slice(2).split('=')[0]!));
+        const command = await face.commands.find(entry => entry.verb === verb)?.load();
+        const flags = Object.keys({ ...command?.flags, ...face.flags, help: true });
+        const unknown = argv!.filter(one => one.startsWith('--') && !flags.includes(one.slice(2).split('=')[0]!));
         if (command === undefined || unknown.length > 0) wrong.push(`${page.path}: ${span}`);
       }
     }
