@@ -1,7 +1,9 @@
 // npm run cluster: a Kubernetes of two nodes with kube-ipam on this machine, to play with until Ctrl-C.
 import { dirname, join } from 'node:path';
+import { buildImages, whyNoImages } from '../test/helpers/images.ts';
 import { type Playground, startPlayground, whyNoPlayground } from '../test/helpers/kubernetes/playground.ts';
 import { kubernetesProgram } from '../test/helpers/kubernetes/tools.ts';
+import type { Arch } from './bundle/identity.ts';
 
 const started = performance.now();
 const ended = Promise.withResolvers<string>();
@@ -18,7 +20,8 @@ async function play(): Promise<number> {
     return 3;
   }
   try {
-    await using playground = await startPlayground({ nodes: ['node-a', 'node-b'], tell });
+    const image = buildImage();
+    await using playground = await startPlayground({ nodes: ['node-a', 'node-b'], ...(image && { image }), tell });
     tell('ready\n');
     process.stdout.write(guide(playground));
     await ended.promise;
@@ -29,6 +32,13 @@ async function play(): Promise<number> {
   }
   tell('gone');
   return 0;
+}
+
+/** The image for the DaemonSet; undefined where none can be built, and kube-ipam goes without its agent. */
+function buildImage(): string | undefined {
+  const reason = whyNoImages();
+  tell(reason === undefined ? 'building the image of kube-ipam, if need be' : `no agent: ${reason}`);
+  return reason === undefined ? buildImages(process.arch as Arch).archive('kube-ipam') : undefined;
 }
 
 function tell(step: string): void {
@@ -47,6 +57,7 @@ function guide({ plane }: Playground): string {
     'kubectl run fixed --image=localhost/pause:1 --annotations=kube-ipam.ip=10.188.0.216',
     'kubectl exec fixed -- /busybox ip address show dev eth0',
     'kubectl exec deploy/web -- /busybox ping -c 1 10.188.0.216',
+    'kubectl logs -n kube-system daemonset/kube-ipam',
     `kube-ipam ls --etcd-url ${plane.etcd.endpoints.join(',')}`,
   ];
   return `In another terminal:\n\n${lines.map(line => `  ${line}\n`).join('')}\nCtrl-C takes it all down.\n`;

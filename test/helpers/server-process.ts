@@ -6,6 +6,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const readyWithin = 60_000;
 
+/** In front of a command: a test that is killed itself can end nothing, so the kernel ends it. */
+export const endsWithParent = ['setpriv', '--pdeathsig', 'KILL'] as const;
+
 export interface ServerCommand {
   /** For messages: what it is and where. */
   readonly name: string;
@@ -74,8 +77,8 @@ export class ServerProcess {
   }
 
   #spawn(): ChildProcess {
-    // A test that is killed itself can end nothing: the kernel then ends what setpriv starts.
-    const child = spawn('setpriv', ['--pdeathsig', 'KILL', ...this.#command.argv], {
+    const [command, ...args] = [...endsWithParent, ...this.#command.argv];
+    const child = spawn(command, args, {
       stdio: ['ignore', 'pipe', 'pipe'],
       env: { PATH: process.env.PATH },
     });

@@ -6,7 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { authority, type KeyPair, leaf } from '../certificates.ts';
 import { type EtcdCluster, freePorts, startEtcd } from '../etcd.ts';
-import { ServerProcess } from '../server-process.ts';
+import { endsWithParent, ServerProcess } from '../server-process.ts';
 import { ApiClient, type RequestOptions } from './api.ts';
 import { type Credential, kubeconfigText } from './kubeconfig.ts';
 import { Lan } from './lan.ts';
@@ -165,7 +165,8 @@ export class ControlPlane implements AsyncDisposable {
     const env = { PATH: process.env.PATH, HOME: this.folder, KUBECONFIG: options.kubeconfig ?? this.adminKubeconfig };
     return new Promise((resolve, reject) => {
       const limits = { env, timeout: options.timeout ?? 60_000, maxBuffer: 64 << 20 };
-      const running = execFile(kubernetesProgram('kubectl')!, argv, limits, (cause, stdout, stderr) => {
+      const [command, ...args] = [...endsWithParent, kubernetesProgram('kubectl')!, ...argv];
+      const running = execFile(command!, args, limits, (cause, stdout, stderr) => {
         if (cause === null) resolve(stdout);
         else reject(new Error(`kubectl ${argv.join(' ')}: ${stderr || cause.message}`, { cause }));
       });

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { type ConfList, confFor, type RangeConf } from '../../../src/cli/conf-templates.ts';
 import { project } from '../project.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from './control-plane.ts';
+import { applyDaemonSet } from './daemon-set.ts';
 import { kubeconfigText } from './kubeconfig.ts';
 import { type Node, startNode, whyNoNode } from './node.ts';
 
@@ -12,6 +13,10 @@ export interface PlaygroundOptions {
   readonly ranges?: readonly (readonly RangeConf[])[];
   /** More keys of `ipam`. */
   readonly ipam?: Readonly<Record<string, unknown>>;
+  /** Tar file of the image that the DaemonSet runs; absent: the executable is installed without an agent. */
+  readonly image?: string;
+  /** More flags of the DaemonSet's agent. */
+  readonly agentFlags?: readonly string[];
   /** Seconds until a node that falls silent is NotReady. */
   readonly nodeMonitorGracePeriod?: number;
   /** Hears of each step. */
@@ -35,15 +40,21 @@ export async function startPlayground(wanted: PlaygroundOptions): Promise<Playgr
   const grace = wanted.nodeMonitorGracePeriod;
   const controllerManager = grace === undefined ? true : { nodeMonitorGracePeriod: grace };
   const plane = parts.use(await startControlPlane({ ...options, controllerManager }));
-  tell('making the accounts of kube-ipam');
-  const files = { [pluginKubeconfig]: await pluginAccess(plane) };
   const network = networkOf(plane, wanted);
-  tell(`starting ${wanted.nodes.join(' and ')}, with kube-ipam`);
-  const starting = wanted.nodes.map(name => startNode(plane, { name, network, bridge, files }));
+  const installed = wanted.image
+    ? { images: [wanted.image] }
+    : { network, files: { [pluginKubeconfig]: await pluginAccess(plane) } };
+  tell(`starting ${wanted.nodes.join(' and ')}`);
+  const starting = wanted.nodes.map(name => startNode(plane, { name, bridge, ...installed }));
   // Those that did start are ended with the others when one does not.
   const outcomes = await Promise.allSettled(starting);
   const nodes = outcomes.flatMap(outcome => (outcome.status === 'fulfilled' ? [parts.use(outcome.value)] : []));
   for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
+  if (wanted.image) {
+    tell('installing kube-ipam by its DaemonSet');
+    await applyDaemonSet(plane, network, wanted.agentFlags);
+    await Promise.all(nodes.map(node => node.ready()));
+  }
   return new Playground(plane, nodes, parts.move());
 }
 
