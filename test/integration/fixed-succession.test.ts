@@ -1,6 +1,6 @@
 // Who may follow whom on a fixed address, and who may not: taken over in one commit from a dead holder, held after its
 // release, and nobody else's until then (design section 7), with the API's truth from a real API server.
-import { describe, expect, it } from 'vitest';
+import { describe, expect, it, vi } from 'vitest';
 import { deadlineIn } from '../../src/base/clock.ts';
 import { parseIp } from '../../src/net/ip.ts';
 import { clusterKey } from '../../src/store/keys.ts';
@@ -168,6 +168,26 @@ onCluster(ipam, here => {
       await here.cluster.removeNode(other);
       refused(await here.add(heir));
     });
+
+    it.each([
+      ['an hour fast', 3600, 200, 11],
+      ['an hour slow', -3600, 400, undefined],
+    ])(
+      'a clock here that is %s changes nothing: both times are the API server’s',
+      async (_, skew, silent, expected) => {
+        const node = await here.cluster.node();
+        const holder = await podFor(outside, { node });
+        const heir = await heirOf(holder);
+        await here.cluster.askDeletion(holder);
+        await here.cluster.setReady(node, 'Unknown', silent);
+        vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + skew * 1000 });
+        try {
+          expect((await here.add(heir)).error?.code).toBe(expected);
+        } finally {
+          vi.useRealTimers();
+        }
+      },
+    );
 
     it('the message names holder, node and since when; without common owner no hint', async () => {
       const holder = await podFor(outside);
