@@ -8,6 +8,7 @@ import type { Parts } from '../cni/plugin.ts';
 import { takeLock } from '../host/lock.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import { Certificates } from './certificates.ts';
+import { ClaimBooks } from './claims.ts';
 import { Apis, Cluster, type ClusterOptions } from './cluster.ts';
 import { FixedWatch } from './fixed-watch.ts';
 import { ClientGcApi } from './gc-api.ts';
@@ -117,6 +118,7 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
     socket: options.socket,
     turns,
     stores,
+    claims: new ClaimBooks(),
     log,
     metrics,
     parts: options.parts,

@@ -1,16 +1,8 @@
-// A store through which nothing is written for somebody who is not there any more.
+// A store through which nothing is written for somebody who is not there any more, and which remembers what was made.
 import type { Deadline } from '../base/clock.ts';
 import { type AttachmentId, parseKey } from '../store/keys.ts';
-import {
-  type Commit,
-  type CommitResult,
-  type Kv,
-  type Page,
-  type Query,
-  type Snapshot,
-  UnknownFateError,
-  UnreachableError,
-} from '../store/kv.ts';
+import { type Commit, type CommitResult, UnknownFateError } from '../store/kv.ts';
+import { type Check, type CheckedKv, CheckingKv } from './checked-kv.ts';
 
 /** An attachment that a commit made where there was none. */
 export interface Made {
@@ -21,28 +13,20 @@ export interface Made {
   readonly values: ReadonlyMap<string, string>;
 }
 
-export class GuardedKv implements Kv {
+export class GuardedKv extends CheckingKv<CheckedKv> {
   /** What was made through here, as far as it is known. */
   made: Made | undefined;
-  readonly unguarded: Kv;
-  readonly #check: () => void | Promise<void>;
+  readonly #check: Check;
 
-  /** @param check throws when the next commit must not be; called directly before each. */
-  constructor(kv: Kv, check: () => void | Promise<void>) {
-    this.unguarded = kv;
+  constructor(inner: CheckedKv, check: Check) {
+    super(inner);
     this.#check = check;
   }
 
-  read(queries: readonly Query[], deadline: Deadline): Promise<Snapshot> {
-    return this.unguarded.read(queries, deadline);
-  }
-
-  async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
-    await this.#check();
-    if (deadline.passed) throw new UnreachableError('the time was over before anything was written');
+  override async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
     const making = makingOf(commit);
     try {
-      const result = await this.unguarded.commit(commit, deadline);
+      const result = await this.inner.commit(commit, deadline, this.#check);
       // One that found the attachment there has taken it up, and whose it was is not to be told.
       if (result.won) this.made = making && { ...making, revision: result.revision };
       return result;
@@ -50,14 +34,6 @@ export class GuardedKv implements Kv {
       if (error instanceof UnknownFateError && making !== undefined) this.made = { ...making, revision: undefined };
       throw error;
     }
-  }
-
-  scan(from: string, to: string, deadline: Deadline): AsyncIterable<Page> {
-    return this.unguarded.scan(from, to, deadline);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.unguarded[Symbol.asyncDispose]();
   }
 }
 

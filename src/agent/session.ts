@@ -10,6 +10,8 @@ import type { Api, Surroundings } from '../ipam/ports.ts';
 import { HeldError } from '../ipam/service/succession.ts';
 import type { Answer, LogLines, Request } from '../ipc/protocol.ts';
 import type { Caller } from '../ipc/server.ts';
+import type { CheckedKv } from './checked-kv.ts';
+import type { ClaimBooks } from './claims.ts';
 import { GuardedKv, type Made } from './guard.ts';
 import type { WarmStores } from './stores.ts';
 import { undo } from './undo.ts';
@@ -22,6 +24,7 @@ const undoTime = 5000;
 
 export interface SessionTools {
   readonly stores: WarmStores;
+  readonly claims: ClaimBooks;
   readonly api: (kubeConfig: string) => Promise<Api>;
   /** CLOCK_MONOTONIC in milliseconds. */
   readonly monotonicNow: () => number;
@@ -34,6 +37,9 @@ export interface SessionTools {
 interface Opened {
   readonly around: Surroundings;
   readonly kv: GuardedKv;
+  /** Without the guard, for what must be done when the plugin has left. */
+  readonly store: CheckedKv;
+  readonly claims: Disposable;
 }
 
 export class Session implements Resident {
@@ -56,16 +62,19 @@ export class Session implements Resident {
     this.#kubeConfig = kubeConfig;
     const api = kubeConfig === undefined ? undefined : await this.#tools.api(kubeConfig);
     const left = this.#request.deadline - this.#tools.monotonicNow() - margin;
-    const kv = new GuardedKv(await this.#tools.stores.open(access.store), () => this.#refuseIfLeft());
+    const store = await this.#tools.stores.open(access.store);
+    const kv = new GuardedKv(store, () => this.#refuseIfLeft());
+    const claims = this.#tools.claims.open(JSON.stringify([access.store, access.space]));
     // The path of the log means what it says to the plugin, not always to an agent in a container.
     const log = new Log(access.log, {}, ({ file, maxSize }, lines) => {
       this.#lines = { file, maxSize, text: `${this.#lines?.text ?? ''}${lines}` };
     });
     const around = {
       ...surroundingsOf(access, kv, deadline.within(left), log),
+      claims,
       ...(api && { api }),
     };
-    this.#opened = { around, kv };
+    this.#opened = { around, kv, store, claims };
     return around;
   };
 
@@ -91,6 +100,7 @@ export class Session implements Resident {
       const { made } = opened.kv;
       return made !== undefined && (await this.#caller.left()) && (await this.#undo(opened, made));
     } finally {
+      opened.claims[Symbol.dispose]();
       await opened.kv[Symbol.asyncDispose]();
     }
   }
@@ -100,9 +110,9 @@ export class Session implements Resident {
   }
 
   /** What this leaves because the store is away, its DEL or gc finds. */
-  async #undo({ around, kv }: Opened, made: Made): Promise<boolean> {
+  async #undo({ around, store }: Opened, made: Made): Promise<boolean> {
     try {
-      return await undo({ ...around, kv: kv.unguarded, deadline: deadlineIn(undoTime) }, made);
+      return await undo({ ...around, kv: store, deadline: deadlineIn(undoTime) }, made);
     } catch (error) {
       const { network, containerID, ifname } = made.id;
       const cause = messageOf(error);

@@ -1,15 +1,17 @@
 // The stores that requests name, open already: one connection for each etcd, however many networks lead there.
 import type { Deadline } from '../base/clock.ts';
 import { openGrpc } from '../store/etcd/grpc.ts';
-import type { Commit, CommitResult, Kv, Page, Query, Snapshot } from '../store/kv.ts';
+import type { Commit, CommitResult } from '../store/kv.ts';
 import { openStore } from '../store/open.ts';
 import type { StoreTarget } from '../store/target.ts';
+import { type Check, type CheckedKv, CheckingKv } from './checked-kv.ts';
+import { GatheringKv } from './gather.ts';
 
 /** Milliseconds after which a store that nobody asks for is closed. */
 const idleTime = 600_000;
 
 interface Warm {
-  readonly kv: Kv;
+  readonly kv: CheckedKv;
   users: number;
   /** performance.now() when the last user left. */
   since: number;
@@ -22,13 +24,13 @@ export class WarmStores implements AsyncDisposable {
    * A store for one piece of work, which disposes of it at its end. etcd's certificates and password are read again by
    * its adapter. The embedded store is opened each time: a file that somebody removed and made anew must not live on here.
    */
-  async open(target: StoreTarget): Promise<Kv> {
-    if (target.kind === 'embedded') return openStore(target);
+  async open(target: StoreTarget): Promise<CheckedKv> {
+    if (target.kind === 'embedded') return new CheckingKv(await openStore(target));
     await this.#closeIdle();
     const key = JSON.stringify(target);
     let warm = this.#warm.get(key);
     if (warm === undefined) {
-      warm = { kv: openGrpc(target), users: 0, since: 0 };
+      warm = { kv: new GatheringKv(openGrpc(target)), users: 0, since: 0 };
       this.#warm.set(key, warm);
     }
     warm.users++;
@@ -50,26 +52,20 @@ export class WarmStores implements AsyncDisposable {
   }
 }
 
-class Borrowed implements Kv {
+/** A store that stays open for the next user. */
+class Borrowed extends CheckingKv<CheckedKv> {
   readonly #warm: Warm;
 
   constructor(warm: Warm) {
+    super(warm.kv);
     this.#warm = warm;
   }
 
-  read(queries: readonly Query[], deadline: Deadline): Promise<Snapshot> {
-    return this.#warm.kv.read(queries, deadline);
+  override commit(commit: Commit, deadline: Deadline, check?: Check): Promise<CommitResult> {
+    return this.inner.commit(commit, deadline, check);
   }
 
-  commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
-    return this.#warm.kv.commit(commit, deadline);
-  }
-
-  scan(from: string, to: string, deadline: Deadline): AsyncIterable<Page> {
-    return this.#warm.kv.scan(from, to, deadline);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
+  override async [Symbol.asyncDispose](): Promise<void> {
     this.#warm.users--;
     this.#warm.since = performance.now();
   }

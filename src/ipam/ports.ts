@@ -4,6 +4,7 @@ import type { Log } from '../base/log.ts';
 import type { Machine } from '../base/node.ts';
 import type { Labels } from '../base/selector.ts';
 import type { Found, Pod as KubePod, Node, StatefulSet } from '../kube/objects.ts';
+import type { Ip } from '../net/ip.ts';
 import type { AttachmentId, Keys } from '../store/keys.ts';
 import type { Kv } from '../store/kv.ts';
 import type { Pod } from './model.ts';
@@ -37,7 +38,7 @@ export interface Api {
 export interface GcApi extends Pick<Api, 'clusterUid' | 'pod' | 'node'> {
   /** Outlines of all pods that are bound to a node. A list may take longer than one answer: it has its own deadline. */
   podsOn(node: string): Promise<readonly KubePod[]>;
-  /** All nodes, with nothing but `nodeInfo`. */
+  /** Outlines of all nodes. */
   nodes(): Promise<readonly Node[]>;
   statefulSet(namespace: string, name: string, deadline: Deadline): Promise<StatefulSet | undefined>;
   /**
@@ -45,6 +46,15 @@ export interface GcApi extends Pick<Api, 'clusterUid' | 'pod' | 'node'> {
    * cluster has no KubeVirt.
    */
   hasVm(namespace: string, name: string, deadline: Deadline): Promise<boolean>;
+}
+
+/**
+ * Addresses that commands of one process are about to write: each chooses others while there are some, and so does not
+ * lose against its own kind. They bind nobody; the store alone decides.
+ */
+export interface Claims {
+  has(ip: Ip): boolean;
+  add(ip: Ip): void;
 }
 
 /** One command's surroundings. */
@@ -57,6 +67,8 @@ export interface Surroundings {
   readonly log: Log;
   /** Absent where the configuration names no kubeconfig: then no pod is looked up. */
   readonly api?: Api;
+  /** Given where several commands run in one process. */
+  readonly claims?: Claims;
   /** Wall clock in milliseconds, for what people read. */
   now(): number;
 }

@@ -280,12 +280,20 @@ class Attempt {
         kept: hold > 0,
       };
     }
-    const { free } = look;
-    const next = free[scatter ? Math.floor(Math.random() * free.length) : 0];
-    const ip = next ?? (await findFree(this.#around, plan.ring, scatter));
+    const ip = this.#pick(look.free, scatter) ?? (await findFree(this.#around, plan.ring, scatter));
     if (ip !== undefined) return { ip, ...this.#fresh(now) };
     if (await this.#freeEarlierBoots()) return undefined;
     throw await exhaustedError(this.#around, this.#config.network, plan.ring);
+  }
+
+  /** What another ADD of this process is about to write counts as taken, as long as there is something else. */
+  #pick(free: readonly Ip[], scatter: boolean): Ip | undefined {
+    const { claims } = this.#around;
+    const unclaimed = claims === undefined ? free : free.filter(ip => !claims.has(ip));
+    const from = unclaimed.length > 0 ? unclaimed : free;
+    const ip = from[scatter ? Math.floor(Math.random() * from.length) : 0];
+    if (ip !== undefined) claims?.add(ip);
+    return ip;
   }
 
   /** Of an address that nobody had: it is the workload's, or this attachment's. */
