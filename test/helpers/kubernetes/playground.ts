@@ -1,5 +1,6 @@
 // A whole cluster on one machine: control plane, controllers, scheduler, and nodes whose pods share one network of kube-ipam.
 import { join } from 'node:path';
+import { pluginKubeconfig } from '../../../scripts/deploy/networks.ts';
 import { type ConfList, confFor, type RangeConf } from '../../../src/cli/conf-templates.ts';
 import { project } from '../project.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from './control-plane.ts';
@@ -25,7 +26,6 @@ export interface PlaygroundOptions {
 
 const options = { serviceAccounts: true, controllerManager: true, scheduler: true };
 const bridge = 'cni0';
-const pluginKubeconfig = '/etc/cni/net.d/kube-ipam.d/kubeconfig';
 
 /** Why no cluster can be started here; undefined when one can. */
 export async function whyNoPlayground(): Promise<string | undefined> {
@@ -77,10 +77,8 @@ export class Playground implements AsyncDisposable {
 /** The bridge is a switch to the wire, so one subnet spans all nodes. */
 function networkOf(plane: ControlPlane, { ranges, ipam }: PlaygroundOptions): ConfList {
   const etcd = { urls: plane.etcd.endpoints.join(',') };
-  const list = confFor('bridge', { bridge, etcd, ...(ranges && { ranges }) });
-  const [first, ...chained] = list.plugins;
-  const own = { ...(first!.ipam as object), kubeConfig: pluginKubeconfig, ...ipam };
-  return { ...list, plugins: [{ ...first!, ipam: own }, ...chained] };
+  const list = confFor('bridge', { bridge, etcd, kubeConfig: pluginKubeconfig, ...(ranges && { ranges }) });
+  return { ...list, plugins: list.plugins.map(each => ({ ...each, ipam: { ...(each.ipam as object), ...ipam } })) };
 }
 
 /** What the agent would write: a kubeconfig of the plugin's own account, which may get pods, nodes and namespaces. */
