@@ -1,7 +1,7 @@
 // Programs are run to their end, with the deadline that the caller's clock gives, fractions of milliseconds included.
 import { expect, it } from 'vitest';
 import { deadlineIn } from '../base/clock.ts';
-import { execute } from './exec.ts';
+import { attach, execute } from './exec.ts';
 
 const node = process.execPath;
 
@@ -16,4 +16,13 @@ it('ends a program that outlives the deadline, and tells of one that cannot be s
   expect(late).toMatchObject({ code: undefined, failure: 'it did not end in time' });
   const absent = await execute('/nowhere/program', [], {}, '', deadlineIn(1000));
   expect(absent).toMatchObject({ code: undefined, failure: 'ENOENT' });
+});
+
+it('runs a program on our own streams, and gives its exit code or why there is none', async () => {
+  expect(await attach(node, ['-e', 'process.exit(Number(process.env.CODE))'], { CODE: '7' })).toEqual({ code: 7 });
+  expect(await attach(node, ['-e', 'process.kill(process.pid, "SIGKILL")'], {})).toEqual({
+    code: undefined,
+    failure: 'SIGKILL',
+  });
+  expect(await attach('/nowhere/program', [], {})).toEqual({ code: undefined, failure: 'ENOENT' });
 });

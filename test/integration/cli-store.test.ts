@@ -85,6 +85,9 @@ onEachStore(here => {
     expect(await listed('--family', '6')).toEqual([]);
     expect(await listed('--network', 'another')).toEqual([]);
     expect(await listed('--all-spaces')).toContain('10.1.0.9');
+    const elsewhere = { ...here.site.access, addressSpace: 'lab', logFile: join(desk.folder, 'log') };
+    await call('ADD', { conf: confOf(here.site, { ...ranges, ...elsewhere }), containerID: 'container-c' });
+    expect((await run('ls', '--all-spaces')).stdout).toMatch(/^SPACE +ADDRESS .*\n(.*\n)*lab +10\.1\.0\.2 /);
     expect((await run('ls', '-o', 'yaml')).stdout).toMatch(/^- address: "10\.1\.0\.2"\n {2}space: /);
     expect((await run('ls', '-o', 'wide')).stdout).toContain('/run/netns/pod-1');
     expect(stdout).not.toContain('\u001b');

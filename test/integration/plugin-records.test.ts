@@ -61,6 +61,29 @@ onEachStore(here => {
     });
   });
 
+  it('a full range says who has its addresses, and which of them come free by themselves', async () => {
+    const common = { cluster: 'default', since: '', network: 'net', ifname: 'eth0' };
+    const workload = { namespace: 'shop', kind: 'StatefulSet', name: 'db-0' };
+    const owners = [
+      { kind: 'dynamic', node: 'n', containerID: 'c' },
+      { kind: 'sticky', workload, holders: [{ node: 'n', containerID: 'd' }] },
+      { kind: 'sticky', workload, holders: [] },
+      { kind: 'reserved', reason: 'x' },
+      { kind: 'held', until: '2099-01-02T00:00:00Z' },
+      { kind: 'held', byName: true, until: '2099-01-04T00:00:00Z' },
+      { kind: 'held', byName: true, until: '2099-01-03T00:00:00Z' },
+    ];
+    for (const [i, owner] of owners.entries()) await here.site.put(address(`10.1.0.${i + 2}`), { ...common, ...owner });
+    const seven = confOf(here.site, { ...subnet, rangeStart: '10.1.0.2', rangeEnd: '10.1.0.8' });
+    const { error } = await call('ADD', { conf: seven });
+    expect(error?.code).toBe(100);
+    expect(error?.msg).toContain(
+      'all 7 addresses are taken: 2 by pods and containers, 1 reserved, 1 kept for workloads that have no pod now, ' +
+        '1 held after release (cooldown), the first until 2099-01-02T00:00:00Z, ' +
+        '2 held for whoever asks for them by name (fixedHold), the first until 2099-01-03T00:00:00Z',
+    );
+  });
+
   describe('cooldown', () => {
     const held = (more: Json = {}) =>
       confOf(here.site, { ...subnet, rangeStart: '10.1.0.2', rangeEnd: '10.1.0.3', cooldown: 1, ...more });

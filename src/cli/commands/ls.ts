@@ -47,7 +47,7 @@ export const command: Command = {
     const spaces = everySpace ? await spacesOf(around) : [around.keys.space];
     const format = formatOf(args);
     const isByPod = given(args, 'by-pod');
-    const columns = (isByPod ? podColumns : addressColumns)(format === 'wide', everySpace);
+    const columns = (isByPod ? podColumns : addressColumns)(format === 'wide', spaces.length > 1);
     const print = isForPeople(format) ? new Table(io, columns, painter(args, io)) : new List(io, format);
     const wanted = filterOf(args, isByPod ? access.cluster : undefined);
     const held: Listed[] = [];

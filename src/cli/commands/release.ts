@@ -153,7 +153,7 @@ function namesOf(records: readonly AddressRecord[]): string[] {
 /** The verdict on the attachment goes by its own records, all of which one ADD wrote. */
 function verdictOf(store: OpenStore, holding: Holding): Verdict {
   const own = recordsToFree(holding);
-  if (holding.id === undefined) return { dead: false, why: 'it is held for its former owner until its time is over' };
+  if (holding.id === undefined) return { dead: false, why: 'its time is not over' };
   if (own.length === 0) return { dead: false, why: 'no record says where its container lives' };
   const verdicts = own.map(({ owner }) => verdictOn(store.around, store.node, holderIn(holding, owner)));
   return verdicts.find(({ dead }) => !dead) ?? verdicts[0]!;

@@ -36,6 +36,8 @@ async function byPod(args: Args, kubectl: Kubectl): Promise<Args> {
   return {
     ...args,
     'by-pod': true,
+    // Networks may have address spaces of their own, and a pod has its addresses wherever they are.
+    'all-spaces': text(args, 'space') === undefined,
     namespace: isEverywhere ? undefined : (named ?? (await kubectl.namespace())),
   };
 }
