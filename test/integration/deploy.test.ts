@@ -408,6 +408,9 @@ describe('the containers on a node', () => {
     host = join(machine.folder, 'host');
     for (const folder of ['etc', 'run/netns', 'var/lib', 'var/run/netns'])
       mkdirSync(join(host, folder), { recursive: true });
+    // As systemd leaves a host's root.
+    await machine.must(['mount', '--bind', host, host]);
+    await machine.must(['mount', '--make-shared', host]);
     writeFileSync(join(host, 'etc/machine-id'), '0123456789abcdef0123456789abcdef\n');
   });
   afterAll(async () => {
@@ -416,12 +419,13 @@ describe('the containers on a node', () => {
 
   /** podman's arguments for a container of the manifests, with their mounts and rights; hostPaths lie below `host`. */
   function argv(spec: PodSpec, { args, image, volumeMounts }: Container, inputs: Readonly<Record<string, string>>) {
-    const mounts = volumeMounts.flatMap(({ name, mountPath, readOnly }) => {
+    const mounts = volumeMounts.flatMap(({ name, mountPath, readOnly, mountPropagation }) => {
       const path = spec.volumes.find(volume => volume.name === name)?.hostPath?.path;
       const source = path === undefined ? inputs[name]! : join(host, path);
       // As a kubelet does for DirectoryOrCreate.
       if (!existsSync(source)) mkdirSync(source, { recursive: true, mode: 0o755 });
-      return ['--volume', `${source}:${mountPath}:${readOnly ? 'ro' : 'rw'}`];
+      const propagation = mountPropagation === 'HostToContainer' ? ',rslave' : '';
+      return ['--volume', `${source}:${mountPath}:${readOnly ? 'ro' : 'rw'}${propagation}`];
     });
     const strict = ['--network', 'host', '--read-only', '--cap-drop', 'all', '--security-opt', 'no-new-privileges'];
     const command = args.map(arg => arg.replace('$(NODE_NAME)', 'worker-1').replace('$(NAMESPACE)', 'kube-system'));
