@@ -22,7 +22,7 @@ type RunPlugin = Parts['plugin']['runPlugin'];
 const attachment = { CNI_CONTAINERID: 'warm', CNI_NETNS: '/run/netns/warm', CNI_IFNAME: 'eth0' };
 
 /** Every command of the plugin on one network; what fails here would fail the executable's tests with a better message. */
-async function everyCommand(runPlugin: RunPlugin, store: object): Promise<void> {
+async function everyCommand(runPlugin: RunPlugin, store: object, pod = ''): Promise<void> {
   const dataDir = mkdtempSync(join(resolve(scratch), 'state-'));
   const ipam = {
     type: 'kube-ipam',
@@ -35,13 +35,13 @@ async function everyCommand(runPlugin: RunPlugin, store: object): Promise<void> 
   for (const command of ['ADD', 'ADD', 'CHECK', 'STATUS', 'DEL', 'DEL', 'VERSION']) {
     let answer = '';
     const code = await runPlugin({
-      env: { CNI_COMMAND: command, ...attachment },
+      env: { CNI_COMMAND: command, ...attachment, CNI_ARGS: pod },
       readStdin: () => Buffer.from(JSON.stringify(conf)),
       writeStdout: text => {
         answer += text;
       },
     });
-    if (code !== 0 && part === 'plugin' && command === 'ADD') throw new Error(`warm-up: ${command} failed: ${answer}`);
+    if (code !== 0 && pod === '' && command === 'ADD') throw new Error(`warm-up: ${command} failed: ${answer}`);
   }
 }
 
@@ -51,7 +51,21 @@ async function warmPlugin(): Promise<void> {
   const { port } = server.address() as AddressInfo;
   await everyCommand(runPlugin, {});
   await everyCommand(runPlugin, { etcdConfig: { etcdURL: `http://127.0.0.1:${port}` } });
+  await everyCommand(runPlugin, { kubeConfig: kubeconfigToNowhere() }, 'K8S_POD_NAMESPACE=warm;K8S_POD_NAME=warm');
   server.close();
+}
+
+/** TLS takes a certificate, which is not made here: the way to the API is warm up to the connection. */
+function kubeconfigToNowhere(): string {
+  const file = join(resolve(scratch), 'kubeconfig');
+  const config = {
+    'current-context': 'warm',
+    clusters: [{ name: 'warm', cluster: { server: 'https://127.0.0.1:1' } }],
+    users: [{ name: 'warm', user: { token: 'warm' } }],
+    contexts: [{ name: 'warm', context: { cluster: 'warm', user: 'warm' } }],
+  };
+  writeFileSync(file, JSON.stringify(config), { mode: 0o600 });
+  return file;
 }
 
 /** Commands whose outcome does not matter, only that their code ran: a store may well be missing. */
@@ -71,8 +85,9 @@ async function warmApp(): Promise<void> {
       stopSignal: () => AbortSignal.abort(),
     });
   }
-  // Loads etcd3, most of which is the making of its protocol. Its calls are left out: their retries go by the clock,
-  // and two builds would not compile the same functions.
+  // Most of etcd3 is the making of its protocol. Its calls are left out: their retries go by the clock, and two builds
+  // would not compile the same functions.
+  await app.loadGrpc();
   await app.runPlugin({ env: { CNI_COMMAND: 'VERSION' }, readStdin: () => Buffer.alloc(0), writeStdout: () => {} });
 }
 
