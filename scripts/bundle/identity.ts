@@ -19,6 +19,7 @@ const sources = [
   'scripts/bundle',
   'scripts/bundle.ts',
   'cni-conf',
+  'deploy',
   'package.json',
   'package-lock.json',
   'LICENSE',

@@ -18,7 +18,7 @@ import { libatomic, nodeLicense } from './node.ts';
 import { run } from './run.ts';
 import { libraryFolder } from './sea.ts';
 
-/** Puts library folder, configurations and licences beside the executable. `packages` are folders of npm packages. */
+/** Puts library folder, configurations, manifests and licences beside the executable. `packages` are folders of npm packages. */
 export function layOut(
   tree: string,
   project: string,
@@ -28,7 +28,7 @@ export function layOut(
 ): void {
   mkdirSync(join(tree, libraryFolder));
   copyFileSync(libatomic(project, arch), join(tree, libraryFolder, 'libatomic.so.1'));
-  cpSync(join(project, 'cni-conf'), join(tree, 'cni-conf'), { recursive: true });
+  for (const folder of ['cni-conf', 'deploy']) cpSync(join(project, folder), join(tree, folder), { recursive: true });
   copyFileSync(join(project, 'LICENSE'), join(tree, 'LICENSE'));
   writeFileSync(join(tree, 'LICENSE.third-party'), thirdParty(project, identity, arch, packages));
   for (const path of filesUnder(tree, '.')) chmodSync(join(tree, path), path === './kube-ipam' ? 0o755 : 0o644);

@@ -3,7 +3,7 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { project } from './project.ts';
 
-/** The release tree: `kube-ipam`, its library folder, `cni-conf`, LICENSE. */
+/** The release tree: `kube-ipam`, its library folder, `cni-conf`, `deploy`, LICENSE. */
 export const tree = join(project, 'dist', `linux-${process.arch}`);
 
 export const executable = join(tree, 'kube-ipam');

@@ -230,6 +230,7 @@ describe('archive', () => {
       'LICENSE',
       'LICENSE.third-party',
       'cni-conf',
+      'deploy',
       'kube-ipam',
       libraryFolder,
     ]);
