@@ -9,6 +9,7 @@ import type { Kv } from '../src/store/kv.ts';
 import { type EtcdCluster, engines, startEtcd } from '../test/helpers/etcd.ts';
 import { executable } from '../test/helpers/executable.ts';
 import { makeEmptyExecutable } from './floor.ts';
+import { gcFigures } from './gc.ts';
 import { compare, peakMemory, type Timing } from './measure.ts';
 import { add, addAndDelete, empty, fill, fillHostLocal, hostLocal, type Network, network } from './networks.ts';
 import { Report } from './report.ts';
@@ -124,6 +125,12 @@ async function etcd(): Promise<void> {
   if (wanted('trips'))
     for (const figure of await roundTrips(cluster, executable, etcdNetwork(cluster, 'trips', '10.71.0.0/16')))
       report.add(figure);
+  if (wanted('gc')) {
+    await using scanned = await startEtcd(engine, { flags, durable: true });
+    await using store = openGrpc(scanned.target());
+    const net = etcdNetwork(scanned, 'gc', '10.72.0.0/15');
+    for (const figure of await gcFigures(store, net, add('ADD', executable, net), runs)) report.add(figure);
+  }
   if (wanted('filled')) {
     await using small = await startEtcd(engine, { durable: true });
     await filled(cluster, kv, small);

@@ -1,7 +1,7 @@
 // What gc asks of the Kubernetes API, asked over the client of agent and command line; nothing is remembered.
 import { type Deadline, deadlineIn } from '../base/clock.ts';
 import { code, FailureError } from '../base/errors.ts';
-import { outlineOf } from '../ipam/gc.ts';
+import { outlineOf, outlineOfNode } from '../ipam/gc.ts';
 import type { GcApi } from '../ipam/ports.ts';
 import type { Client } from '../kube/client.ts';
 import { ApiError } from '../kube/failure.ts';
@@ -52,7 +52,7 @@ export class ClientGcApi implements GcApi {
   }
 
   async nodes(): Promise<readonly Node[]> {
-    return (await this.#client.list(pathOf(nodes), {}, deadlineIn(listTimeout), machineOf)).items;
+    return (await this.#client.list(pathOf(nodes), {}, deadlineIn(listTimeout), outlineOfNode)).items;
   }
 
   async statefulSet(namespace: string, name: string, deadline: Deadline): Promise<StatefulSet | undefined> {
@@ -76,8 +76,4 @@ export class ClientGcApi implements GcApi {
       return false;
     }
   }
-}
-
-function machineOf({ metadata: { name, uid }, status }: Node): Node {
-  return { metadata: { name, uid }, ...(status?.nodeInfo && { status: { nodeInfo: status.nodeInfo } }) };
 }

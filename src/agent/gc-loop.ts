@@ -11,7 +11,7 @@ import { nodeOf } from '../ipam/open.ts';
 import type { GcApi, Surroundings } from '../ipam/ports.ts';
 import { whyBlind } from '../ipam/service/namespace.ts';
 import { type Finding, type SweepOptions, sweepEarlierBoots } from '../ipam/service/sweep.ts';
-import { Sweeper } from '../ipam/service/sweeper.ts';
+import { type Reach, Sweeper } from '../ipam/service/sweeper.ts';
 import type { Counter, Histogram, Metrics } from './metrics.ts';
 import type { Part, PartState } from './part.ts';
 
@@ -42,6 +42,9 @@ export interface GcSurroundings {
 /** Dead on another node for so long (ms), although its own agent should have freed it. */
 const patienceWithOthers = 600_000;
 
+/** One in so many scans of a leader looks at all, the first one too. */
+const allEvery = 10;
+
 /** A stop waits so long (ms) for the scan that is under way. */
 const stopTimeout = 5000;
 
@@ -62,6 +65,7 @@ export class GcLoop implements Part {
   readonly #sweepers = new Map<string, Sweeper>();
   readonly #remaining = new Map<string, Remaining>();
   readonly #faults = new Map<string, FailureError>();
+  readonly #scansOf = new Map<string, number>();
   readonly #scans: Counter;
   readonly #freed: Counter;
   readonly #durations: Histogram;
@@ -137,7 +141,7 @@ export class GcLoop implements Part {
     const targets = targetsOf(this.#around.networks());
     for (const target of targets) if (!this.#stopped) await this.#scan(target);
     const keys = new Set(targets.map(({ key }) => key));
-    for (const map of [this.#sweepers, this.#remaining, this.#faults]) {
+    for (const map of [this.#sweepers, this.#remaining, this.#faults, this.#scansOf]) {
       for (const key of map.keys()) if (!keys.has(key)) map.delete(key);
     }
   }
@@ -147,8 +151,9 @@ export class GcLoop implements Part {
     const begun = performance.now();
     const counts: Partial<Record<Finding['outcome'], number>> = {};
     const remaining = new Map<string, Finding>();
+    const reach = this.#reachOf(target);
     try {
-      for await (const finding of this.#findings(target)) {
+      for await (const finding of this.#findings(target, reach)) {
         counts[finding.outcome] = (counts[finding.outcome] ?? 0) + 1;
         if (finding.outcome === 'freed') this.#freed.add();
         if (['orphan', 'left', 'suspect'].includes(finding.outcome)) remaining.set(nameOf(finding), finding);
@@ -166,6 +171,7 @@ export class GcLoop implements Part {
     const ms = performance.now() - begun;
     this.#scans.add({ result: 'done' });
     this.#durations.observe(ms / 1000);
+    if (reach !== 'all') this.#carryOver(target, remaining);
     this.#tell(target, remaining);
     this.#remaining.set(target.key, remaining);
     const common = { space: target.access.space, ms: Math.round(ms) };
@@ -173,7 +179,7 @@ export class GcLoop implements Part {
     else log.debug('gc scan', common);
   }
 
-  async *#findings({ key, access, cooldowns }: Target): AsyncIterable<Finding> {
+  async *#findings({ key, access, cooldowns }: Target, reach: Reach): AsyncIterable<Finding> {
     const { api } = this.#around;
     const embedded = access.store.kind === 'embedded';
     // Nothing was ever given out here, and a look must not make a store.
@@ -196,12 +202,26 @@ export class GcLoop implements Part {
       else {
         const sweeper = this.#sweepers.get(key) ?? new Sweeper();
         this.#sweepers.set(key, sweeper);
-        const everywhere = embedded || this.#around.leads();
-        const scope = { node, kubeNode: nodeNameOf(access.nodeName), everywhere };
+        const scope = { node, kubeNode: nodeNameOf(access.nodeName), reach };
         yield* sweeper.scan({ around, api, options }, scope);
       }
     } finally {
       await around.kv[Symbol.asyncDispose]();
+    }
+  }
+
+  #reachOf({ key, access }: Target): Reach {
+    if (access.store.kind !== 'embedded' && !this.#around.leads()) return 'node';
+    const scans = this.#scansOf.get(key) ?? 0;
+    this.#scansOf.set(key, scans + 1);
+    return scans % allEvery === 0 ? 'all' : 'cluster';
+  }
+
+  /** What only a scan of all can see stays as that saw it. */
+  #carryOver({ key }: Target, remaining: Map<string, Finding>): void {
+    if (!this.#around.leads()) return;
+    for (const [name, finding] of this.#remaining.get(key) ?? []) {
+      if (finding.outcome === 'left' && !remaining.has(name)) remaining.set(name, finding);
     }
   }
 

@@ -6,7 +6,9 @@ import {
   holderOfPod,
   isOfEarlierBoot,
   isReplaced,
+  mayBeGone,
   outlineOf,
+  outlineOfNode,
   type Subject,
   shareController,
   whyDead,
@@ -217,6 +219,7 @@ describe('an ordinal of a StatefulSet', () => {
 
 describe('a node', () => {
   const at = Date.UTC(2026, 0, 2);
+  const outOfService = 'node.kubernetes.io/out-of-service';
   const node = (ready: Partial<NodeCondition>, taints: string[] = []): { object: Node; at: number } => ({
     at,
     object: {
@@ -232,6 +235,19 @@ describe('a node', () => {
     expect(whyGone(node({}, ['node.kubernetes.io/out-of-service']), defaultNodeGrace)).toMatch(/out of service/);
     for (const status of ['False', 'Unknown']) {
       expect(whyGone(node({ status, lastTransitionTime: ago(300_001) }), defaultNodeGrace)).toMatch(/not ready/);
+    }
+  });
+
+  it('that may be gone is worth a question, whatever the grace, and so is its outline', () => {
+    const [worth, not] = [
+      [node({ status: 'Unknown' }), node({ status: 'False', lastTransitionTime: ago(1) }), node({}, [outOfService])],
+      [node({}), node({}, ['node.kubernetes.io/unreachable'])],
+    ];
+    for (const { object } of worth) expect([mayBeGone(object), mayBeGone(outlineOfNode(object))]).toEqual([true, true]);
+    for (const { object } of not) expect([mayBeGone(object), mayBeGone(outlineOfNode(object))]).toEqual([false, false]);
+    expect(mayBeGone({ metadata: { name: 'n', uid: 'x' } })).toBe(true);
+    for (const { object, at } of [...worth, ...not]) {
+      expect(whyGone({ object: outlineOfNode(object), at }, 0)).toBe(whyGone({ object, at }, 0));
     }
   });
 

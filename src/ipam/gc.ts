@@ -128,6 +128,22 @@ export function whyGone(node: Found<Node> | undefined, grace: number): string | 
   return since !== undefined && node.at - since > grace ? 'its node is not ready for too long' : undefined;
 }
 
+/** Whether a node's being gone is worth a question: so it is when it may be by any grace. */
+export function mayBeGone({ spec, status }: Node): boolean {
+  const ready = status?.conditions?.find(({ type }) => type === 'Ready');
+  return ready?.status !== 'True' || spec?.taints?.some(({ key }) => key === outOfService) === true;
+}
+
+/** All of a node that these rules look at. */
+export function outlineOfNode({ metadata: { name, uid }, spec, status }: Node): Node {
+  const conditions = status?.conditions?.filter(({ type }) => type === 'Ready') ?? [];
+  return {
+    metadata: { name, uid },
+    ...(spec?.taints && { spec: { taints: spec.taints } }),
+    status: { conditions, ...(status?.nodeInfo && { nodeInfo: status.nodeInfo }) },
+  };
+}
+
 function notReadySince(ready: NodeCondition | undefined): number | undefined {
   if (ready === undefined || ready.status === 'True') return undefined;
   const since = Date.parse(ready.lastTransitionTime ?? '');

@@ -118,6 +118,23 @@ onCluster({ ranges }, here => {
     expect(loop!.state().detail).toBe('leads');
   });
 
+  it('counts what nodes that are there should have freed, from one scan of all to the next', async ({ skip }) => {
+    if (here.site.kind === 'embedded') skip('an embedded store knows one node only');
+    const node = await here.cluster.node();
+    const { ip } = await dead({ node });
+    await start({ leads: () => true });
+    await expect.poll(() => figure('left'), soon).toBe('1');
+    const scans = Number(figure('scans_total'));
+    for (let seen = scans; seen < scans + 12; seen = Number(figure('scans_total'))) {
+      expect(figure('left')).toBe('1');
+      await new Promise(resolve => setTimeout(resolve, 10));
+    }
+    expect(await owners()).toEqual([ip]);
+    await here.cluster.removeNode(node);
+    await expect.poll(owners, soon).toEqual([]);
+    await expect.poll(() => figure('left'), soon).toBe('0');
+  });
+
   it('one scan is for all networks that share store, space and cluster, each with its own cooldown', async () => {
     await dead();
     const { ip } = await dead({ more: { name: 'cool' } });

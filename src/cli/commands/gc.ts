@@ -133,7 +133,7 @@ async function lookTwice(
 ): Promise<readonly Finding[]> {
   const sweeper = new Sweeper();
   const sweep = { around, api: new ClientGcApi(client), options };
-  const scope = { node, kubeNode: nodeNameOf(access.nodeName), everywhere: true };
+  const scope = { node, kubeNode: nodeNameOf(access.nodeName), reach: 'all' as const };
   const first = await collected(sweeper.scan(sweep, scope));
   if (first.every(({ outcome }) => outcome !== 'suspect')) return first;
   await waitFor(io, options.grace);

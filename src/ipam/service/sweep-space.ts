@@ -37,8 +37,8 @@ interface Unheld {
   readonly record: AddressRecord;
 }
 
-/** Reads every owner record of the space, page by page. */
-export async function survey({ around, options }: Sweep): Promise<Survey> {
+/** Reads every owner record of the space, page by page; `withStrays`: their attachments too. */
+export async function survey({ around, options }: Sweep, withStrays: boolean): Promise<Survey> {
   const { keys } = around;
   const nodes = new Set<string>();
   const strays: Stray[] = [];
@@ -47,7 +47,7 @@ export async function survey({ around, options }: Sweep): Promise<Survey> {
     const records = entries.flatMap(recordOf).filter(({ owner }) => whyImmortal(owner, options.cluster) === undefined);
     const named = records.flatMap(record => attachmentsOf(record, keys));
     for (const { id } of named) nodes.add(id.node);
-    strays.push(...(await missing({ around }, named)));
+    if (withStrays) strays.push(...(await missing({ around }, named)));
     unheld.push(...records.flatMap(record => keptBy(record, options.cluster, keys)));
   }
   return { nodes: [...nodes].sort(), strays, unheld };

@@ -20,7 +20,7 @@ export interface ScannerOptions extends Partial<SweepOptions>, Partial<Scope> {
   readonly between?: (api: GcApi) => GcApi;
 }
 
-/** `outcome address address`, in the order of the scan; the addresses of one finding in the order of its records. */
+/** `outcome address address`, sorted; the addresses of one finding in the order of its records. */
 export type Said = readonly string[];
 
 export class Scanner implements AsyncDisposable {
@@ -43,14 +43,7 @@ export class Scanner implements AsyncDisposable {
 
   /** One scan; `options` are for this one. */
   async scan(options: ScannerOptions = {}): Promise<Said> {
-    const {
-      around,
-      between = (api: GcApi) => api,
-      node,
-      kubeNode,
-      everywhere,
-      ...more
-    } = { ...this.#options, ...options };
+    const { around, between = (api: GcApi) => api, node, kubeNode, reach, ...more } = { ...this.#options, ...options };
     const embedded = this.#site.kind === 'embedded';
     const sweep = {
       around: { ...surroundings(this.#site), ...around },
@@ -69,12 +62,12 @@ export class Scanner implements AsyncDisposable {
     const scope = {
       node: node ?? this.#site.node,
       kubeNode: kubeNode ?? node ?? 'node-a',
-      everywhere: everywhere ?? false,
+      reach: reach ?? ('node' as const),
     };
     const findings: Finding[] = [];
     for await (const finding of this.#sweeper.scan(sweep, scope)) findings.push(finding);
     this.findings = findings;
-    return findings.map(({ outcome, addresses }) => [outcome, ...addresses.map(formatIp)].join(' '));
+    return findings.map(({ outcome, addresses }) => [outcome, ...addresses.map(formatIp)].join(' ')).sort();
   }
 
   /** Two scans, and what the second one said; the first must only have suspected. */
