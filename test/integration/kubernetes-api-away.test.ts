@@ -2,6 +2,7 @@
 // never guessed: code 11 or 7, and nothing is taken (design sections 7 and 9). On good days, what an ADD costs it.
 import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import type { PodRef } from '../helpers/kubernetes/cluster.ts';
 import { type Damage, DamagingProxy } from '../helpers/kubernetes/damaging-proxy.ts';
@@ -275,6 +276,29 @@ onCluster(
         expect(performance.now() - begun).toBeLessThan(8000);
         expect(error).toMatchObject({ code: 11, msg: expect.stringContaining(`held by pod default/${holder.name}`) });
         expect(await here.site.entries()).toEqual(before);
+      });
+
+      it('a slow answer does not drag cursors back to where they were when it was asked for', async () => {
+        const two = { ranges: [[range], [{ subnet: 'fd00::/64' }]] };
+        const holder = await podFor(fixed);
+        await here.add(holder);
+        await here.cluster.remove(holder);
+        const heir = await podFor(fixed);
+        const asked = () => proxy.seen.some(({ path }) => path.endsWith(holder.name));
+        const answered = Promise.withResolvers<void>();
+        spoil(`/pods/${holder.name}$`, { after: answered.promise });
+        const slow = here.add(heir, through({ ...two, timeout: soon(30_000) }));
+        await vi.waitFor(() => expect(asked()).toBe(true), { timeout: 20_000, interval: 10 });
+        const passing = { ipam: { ...two, kubeConfig: '' } };
+        const pods = ['a', 'b'].map(name => ({ namespace: 'default', name, uid: name }));
+        const given = [];
+        for (const pod of pods) given.push((await here.add(pod, passing)).addresses[1]);
+        expect(given).toEqual(['fd00::2', 'fd00::3']);
+        for (const pod of pods) await here.del(pod, passing);
+        await sleep(2500);
+        answered.resolve();
+        expect((await slow).addresses).toEqual([fixed, 'fd00::2']);
+        expect((await here.add(pods[0]!, passing)).addresses[1]).toBe('fd00::4');
       });
     });
 

@@ -351,13 +351,15 @@ class Attempt {
     const conditions: Condition[] = [asRead(keys.attachment(id), seen.attachment), asRead(keys.fence(id), seen.fence)];
     const addresses = choices.map(({ ip }) => ip);
     const kept = choices.some(choice => choice.kept);
+    // The API may have taken its time to speak of a holder.
+    const isFresh = performance.now() - seen.at < cursorAge;
     const writes: Write[] = [
       { put: keys.attachment(id), value: renderAttachment(addresses, kept, seen.attachment?.value) },
     ];
     for (const [i, { ip, current, value, movesCursor }] of choices.entries()) {
       conditions.push(asRead(keys.address(ip), current));
       writes.push({ put: keys.address(ip), value });
-      if (movesCursor) writes.push({ put: this.#looker.cursorKey(this.#plans[i]!), value: formatIp(ip) });
+      if (movesCursor && isFresh) writes.push({ put: this.#looker.cursorKey(this.#plans[i]!), value: formatIp(ip) });
     }
     const written = new Set(addresses.map(ip => keys.address(ip)));
     this.#giveBack(owned, alsoKept, written, conditions, writes);

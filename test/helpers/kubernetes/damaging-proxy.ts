@@ -13,6 +13,8 @@ export type Damage =
   | { readonly raw: string }
   /** The request arrives, and nothing comes back. */
   | { readonly silent: true }
+  /** The request is passed on when this resolves. */
+  | { readonly after: Promise<unknown> }
   /** The connection is closed once the request has come. */
   | { readonly hangUp: true }
   /** Each piece of the server's answer may be changed; undefined closes the connection in the middle. */
@@ -81,7 +83,9 @@ export class DamagingProxy implements AsyncDisposable {
     } else if (damage !== undefined && 'raw' in damage) request.socket.end(damage.raw);
     else if (damage !== undefined && 'hangUp' in damage) request.socket.destroy();
     else if (damage !== undefined && 'silent' in damage) request.resume();
-    else this.#forward(request, response, damage?.alter ?? (piece => piece));
+    else if (damage !== undefined && 'after' in damage) {
+      void damage.after.then(() => this.#forward(request, response, piece => piece));
+    } else this.#forward(request, response, damage?.alter ?? (piece => piece));
   }
 
   #forward(request: IncomingMessage, response: ServerResponse, alter: (piece: Buffer) => Buffer | undefined): void {
