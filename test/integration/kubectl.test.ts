@@ -270,7 +270,8 @@ describe.skipIf(obstacle !== undefined)('kubectl ipam in an agent', () => {
     await leave('by-hand', '10.188.0.201');
     const answer = async (said: string) => {
       const line = [join(desk.folder, 'bin/kubectl'), 'ipam', 'release', '10.188.0.201', '--force'].join(' ');
-      const env = { PATH: `${join(desk.folder, 'bin')}:${process.env.PATH}`, KUBECONFIG: ground.plane.adminKubeconfig };
+      const PATH = `${join(desk.folder, 'bin')}:${process.env.PATH}`;
+      const env = { PATH, HOME: desk.folder, KUBECONFIG: ground.plane.adminKubeconfig };
       // script(1) gives it a terminal.
       return runProcess('script', ['--quiet', '--return', '--command', line, '/dev/null'], { env, input: `${said}\n` });
     };
