@@ -49,6 +49,8 @@ export async function gcFigures(kv: Kv, net: Network, subject: Subject, runs: nu
       name,
       environment: run => {
         scanner.kill(signal);
+        // It wakes with all its rests over: only some time later does it work and rest by turns again.
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 200 + Math.random() * 300);
         return subject.environment(run);
       },
     });

@@ -27,6 +27,12 @@ export async function* scanAll(around: PatientSurroundings, from: string, to: st
   }
 }
 
+/** After a piece of work that nobody waits for: leaves twice its time to those whom somebody waits for. */
+export function giveWay(around: PatientSurroundings, begun: number): Promise<void> {
+  around.deadline.renew();
+  return pause(Math.min(500, 2 * (performance.now() - begun)), around.deadline);
+}
+
 /**
  * Repeats `work` until it says that it is done (not undefined): a lost commit returns undefined. `work` is told whether it
  * ran before, and must be safe to repeat whatever became of its last commit. Ends with the store's error when nothing

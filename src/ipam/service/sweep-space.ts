@@ -8,7 +8,7 @@ import { outlivesAttachment, renderAttachment, type Workload } from '../model.ts
 import { placeOf } from '../workload.ts';
 import { type AddressRecord, attachmentIdOf, recordOf } from './holdings.ts';
 import { takeFromWorkload } from './keeping.ts';
-import { scanAll } from './patience.ts';
+import { giveWay, scanAll } from './patience.ts';
 import type { Suspects } from './suspects.ts';
 import type { Finding, Sweep } from './sweep.ts';
 import { asRead } from './writes.ts';
@@ -43,12 +43,15 @@ export async function survey({ around, options }: Sweep, withStrays: boolean): P
   const nodes = new Set<string>();
   const strays: Stray[] = [];
   const unheld: Unheld[] = [];
+  let begun = performance.now();
   for await (const entries of scanAll(around, keys.addresses(), afterPrefix(keys.addresses()))) {
     const records = entries.flatMap(recordOf).filter(({ owner }) => whyImmortal(owner, options.cluster) === undefined);
     const named = records.flatMap(record => attachmentsOf(record, keys));
     for (const { id } of named) nodes.add(id.node);
     if (withStrays) strays.push(...(await missing({ around }, named)));
     unheld.push(...records.flatMap(record => keptBy(record, options.cluster, keys)));
+    await giveWay(around, begun);
+    begun = performance.now();
   }
   return { nodes: [...nodes].sort(), strays, unheld };
 }

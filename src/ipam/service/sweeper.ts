@@ -1,6 +1,7 @@
 // One scanner of one address space: what it saw in its last scan, and the order in which the parts of a scan run.
 import { mayBeGone } from '../gc.ts';
 import { proveCluster } from './identity.ts';
+import { giveWay } from './patience.ts';
 import { Suspects } from './suspects.ts';
 import { type Finding, type NodeNames, type Sweep, sweepEarlierBoots, sweepNode } from './sweep.ts';
 import { mend, survey, sweepWorkloads } from './sweep-space.ts';
@@ -40,7 +41,9 @@ export class Sweeper {
     // An embedded store knows one node only.
     const others = options.embedded ? [] : (found?.nodes ?? []).filter(other => other !== node);
     for (const other of await this.#worthALook(sweep, others, reach)) {
+      const begun = performance.now();
       yield* sweepNode(sweep, { node: other, kubeNode: other }, false, this.#of(partOf(other)));
+      await giveWay(around, begun);
     }
     this.#forget(new Set([workloads, ...[node, ...others].map(partOf)]));
   }
