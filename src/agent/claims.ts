@@ -1,9 +1,9 @@
 // The addresses that ADDs of this agent are about to write, so that those that run at the same time choose others.
 import type { Claims } from '../ipam/ports.ts';
-import { formatIp, type Ip } from '../net/ip.ts';
+import type { Family, Ip } from '../net/ip.ts';
 
 interface Book {
-  readonly claimed: Set<string>;
+  readonly claimed: Readonly<Record<Family, Set<bigint>>>;
   users: number;
 }
 
@@ -12,18 +12,18 @@ export class ClaimBooks {
 
   /** The claims of one command in a place (a store and an address space), until it is disposed of. */
   open(place: string): Claims & Disposable {
-    const book = this.#books.get(place) ?? { claimed: new Set(), users: 0 };
+    const book = this.#books.get(place) ?? { claimed: { 4: new Set(), 6: new Set() }, users: 0 };
     this.#books.set(place, book);
     book.users++;
-    const own: string[] = [];
+    const own: Ip[] = [];
     return {
-      has: (ip: Ip) => book.claimed.has(formatIp(ip)),
+      has: ({ family, value }: Ip) => book.claimed[family].has(value),
       add: (ip: Ip) => {
-        own.push(formatIp(ip));
-        book.claimed.add(formatIp(ip));
+        own.push(ip);
+        book.claimed[ip.family].add(ip.value);
       },
       [Symbol.dispose]: () => {
-        for (const ip of own) book.claimed.delete(ip);
+        for (const { family, value } of own) book.claimed[family].delete(value);
         if (--book.users === 0) this.#books.delete(place);
       },
     };

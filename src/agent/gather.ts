@@ -51,12 +51,13 @@ export class GatheringKv extends CheckingKv implements CheckedKv {
 
   override read(queries: readonly Query[], deadline: Deadline): Promise<Snapshot> {
     if (!isSmall(queries)) return super.read(queries, deadline);
-    const late = new UnreachableError('the time was over before the store had answered');
+    const late = () => new UnreachableError('the time was over before the store had answered');
     return settled(deadline, late, waiting => this.#reads.add({ ...waiting, queries }));
   }
 
   override commit(commit: Commit, deadline: Deadline, check?: Check): Promise<CommitResult> {
-    const late = new UnknownFateError('the time was over before the store had answered: it may have been written');
+    const late = () =>
+      new UnknownFateError('the time was over before the store had answered: it may have been written');
     return settled(deadline, late, waiting => this.#commits.add({ ...waiting, commit, check }));
   }
 
@@ -208,9 +209,13 @@ class Queue<Item> {
 }
 
 /** What `add` makes of it, or the error when the deadline comes first: others in the batch may have more time. */
-function settled<Result>(deadline: Deadline, late: Error, add: (waiting: Waiting<Result>) => void): Promise<Result> {
+function settled<Result>(
+  deadline: Deadline,
+  late: () => Error,
+  add: (waiting: Waiting<Result>) => void,
+): Promise<Result> {
   return new Promise((resolve, reject) => {
-    const timer = setTimeout(() => reject(late), deadline.left());
+    const timer = setTimeout(() => reject(late()), deadline.left());
     add({
       deadline,
       resolve: result => {

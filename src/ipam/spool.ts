@@ -55,6 +55,8 @@ export class Spool {
 
   /** An ADD does this first: from now on the attachment lives. Throws code 11 when the file stays. */
   remove(id: AttachmentId): void {
+    // Nearly always there is none, and to look costs less than to try.
+    if (!this.has(id)) return;
     try {
       rmSync(this.#fileOf(id), { force: true });
     } catch (error) {

@@ -289,9 +289,9 @@ class Attempt {
   /** What another ADD of this process is about to write counts as taken, as long as there is something else. */
   #pick(free: readonly Ip[], scatter: boolean): Ip | undefined {
     const { claims } = this.#around;
-    const unclaimed = claims === undefined ? free : free.filter(ip => !claims.has(ip));
-    const from = unclaimed.length > 0 ? unclaimed : free;
-    const ip = from[scatter ? Math.floor(Math.random() * from.length) : 0];
+    const first = scatter ? Math.floor(Math.random() * free.length) : 0;
+    const isLeft = (one: Ip) => !claims?.has(one);
+    const ip = free.slice(first).find(isLeft) ?? free.find(isLeft) ?? free[first];
     if (ip !== undefined) claims?.add(ip);
     return ip;
   }
