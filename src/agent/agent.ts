@@ -13,7 +13,7 @@ import { Apis, Cluster, type ClusterOptions } from './cluster.ts';
 import { FixedWatch } from './fixed-watch.ts';
 import { ClientGcApi } from './gc-api.ts';
 import { GcLoop, type GcTimes } from './gc-loop.ts';
-import { residentMemory } from './memory.ts';
+import { Memory, residentMemory } from './memory.ts';
 import { Metrics } from './metrics.ts';
 import { type Conf, Networks } from './networks.ts';
 import { type ListenAddress, Pages } from './pages.ts';
@@ -142,6 +142,7 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
       networks: () => networks.all(),
       open: async (access, deadline) => surroundingsOf(access, await stores.open(access.store), deadline, log),
       ...(cluster && { api: new ClientGcApi(cluster.client) }),
+      ...(options.cluster && { kubeNode: options.cluster.node }),
       leads: () => cluster?.election.isLeader ?? false,
       tellNode: (node, reason, message) =>
         // The kubelet too gives a node its name as uid, and kubectl looks for that.

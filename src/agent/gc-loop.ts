@@ -29,6 +29,8 @@ export interface GcSurroundings {
   networks(): readonly AccessConfig[];
   /** The caller disposes of `kv`. */
   open(access: AccessConfig, deadline: Surroundings['deadline']): Promise<Surroundings>;
+  /** This node's name in the API, where it is another than in the store. */
+  readonly kubeNode?: string;
   /** Absent where the agent knows no Kubernetes API: only what earlier boots left is freed then. */
   readonly api?: GcApi;
   /** Whether this agent judges, beside its own node, what has no living agent. */
@@ -202,12 +204,17 @@ export class GcLoop implements Part {
       else {
         const sweeper = this.#sweepers.get(key) ?? new Sweeper();
         this.#sweepers.set(key, sweeper);
-        const scope = { node, kubeNode: nodeNameOf(access.nodeName), reach };
+        const scope = { node, kubeNode: this.#kubeNode(access), reach };
         yield* sweeper.scan({ around, api, options }, scope);
       }
     } finally {
       await around.kv[Symbol.asyncDispose]();
     }
+  }
+
+  /** An embedded store has a name of its own for this node. */
+  #kubeNode(access: AccessConfig): string {
+    return this.#around.kubeNode ?? nodeNameOf(access.nodeName);
   }
 
   #reachOf({ key, access }: Target): Reach {
@@ -238,8 +245,7 @@ export class GcLoop implements Part {
       const what = `${describeAddresses(addresses)}${whose}, container ${id.containerID} ${id.ifname}`;
       const reason = outcome === 'orphan' ? 'OrphanedAddress' : 'AddressLeft';
       log.warn(reason, { ...id, ...(pod && { pod: describePod(pod) }), address: describeAddresses(addresses), why });
-      // An embedded store has a name of its own for this node.
-      const node = id.node === nodeOf(access) ? nodeNameOf(access.nodeName) : id.node;
+      const node = id.node === nodeOf(access) ? this.#kubeNode(access) : id.node;
       this.#around.tellNode(node, reason, `address ${what}, is not freed: ${why}`);
     }
   }

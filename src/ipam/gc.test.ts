@@ -124,8 +124,9 @@ describe('the pod by which the API judges', () => {
     expect(holderOfPod(subject([sticky]))?.pod).toEqual(holder.pod);
   });
 
-  it('is none for a container of podman, or one without any pod', () => {
-    for (const pod of [{ namespace: '', name: 'p' }, { namespace: 'd', name: '' }, undefined]) {
+  it('is none for a container of podman, one without any pod, or one of a name that no pod can have', () => {
+    const strange = ['My Pod', '../x', 'a/b', 'p%2f', 'P', '-p', 'p.'].map(name => ({ namespace: 'd', name }));
+    for (const pod of [{ namespace: '', name: 'p' }, { namespace: 'd', name: '' }, undefined, ...strange]) {
       expect(holderOfPod(subject([record({ pod })]))).toBeUndefined();
     }
   });

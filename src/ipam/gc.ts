@@ -68,6 +68,9 @@ function holdersOf({ id, owners }: Subject): readonly Holder[] {
   return owners.flatMap(owner => owner.holders.find(holder => sameAttachment(holder, id)) ?? []);
 }
 
+/** What an object of Kubernetes can be called (RFC 1123): about anything else the API cannot say whether it lives. */
+const kubeName = /^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$/;
+
 /**
  * The holder by whose pod the API can judge the attachment; undefined where there is none: a container of podman has no
  * namespace, and records that disagree prove nothing.
@@ -75,7 +78,7 @@ function holdersOf({ id, owners }: Subject): readonly Holder[] {
 export function holderOfPod(subject: Subject): Holder | undefined {
   const [first, ...others] = holdersOf(subject);
   const { namespace = '', name = '', uid } = first?.pod ?? {};
-  if (namespace === '' || name === '') return undefined;
+  if (!kubeName.test(namespace) || !kubeName.test(name)) return undefined;
   const isSame = ({ pod }: Holder) => pod?.namespace === namespace && pod.name === name && pod.uid === uid;
   return others.every(isSame) ? first : undefined;
 }

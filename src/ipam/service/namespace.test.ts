@@ -19,8 +19,38 @@ it('one that is there is there, wherever this runs', () => {
   });
 });
 
-it('the host is not blind', () => {
-  expect(whyBlind()).toBeUndefined();
+describe('whoever judges the containers of this node', () => {
+  const program = `import { whyBlind } from ${JSON.stringify(join(import.meta.dirname, 'namespace.ts'))};
+    console.log(whyBlind() ?? 'sees');`;
+  /** `script` prepares a mount namespace below whatever the host's mounts are; `powers`: behind it. */
+  const blind = (script: string, ...powers: readonly string[]): string => {
+    const node = [process.execPath, '--input-type=module', '-e', program];
+    const argv = ['--mount', '--propagation', 'slave', 'sh', '-c', `${script}; exec "$@"`, 'sh', ...powers, ...node];
+    return execFileSync('unshare', argv, { encoding: 'utf8' }).trim();
+  };
+  const hostRun = 'mount -t tmpfs host /run && mount --make-shared /run && mount --make-slave /run';
+  const powerless = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs'];
+
+  it('sees as the host itself', () => {
+    expect(whyBlind()).toBeUndefined();
+  });
+
+  it('is blind without the host’s folder of namespaces', () => {
+    for (const hidden of ['/run', '/run/netns']) {
+      expect(blind(`mkdir -p /run/netns; mount -t tmpfs none ${hidden}`)).toMatch('HostToContainer');
+    }
+  });
+
+  it('sees where they arrive, without any power over the processes of the host', () => {
+    const arrive = 'mount --bind /run/netns /run/netns; mount --make-shared /run/netns';
+    expect(blind(`mkdir -p /run/netns; ${arrive}`)).toBe('sees');
+    expect(blind(`mkdir -p /run/netns; ${arrive}`, ...powerless)).toBe('sees');
+  });
+
+  it('sees where the folder will arrive that no container has made yet', () => {
+    expect(blind(hostRun)).toMatch('HostToContainer');
+    expect(blind('mount -t tmpfs host /run && mount --make-shared /run')).toBe('sees');
+  });
 });
 
 describe('in a mount namespace of its own, as in a container', () => {

@@ -1,6 +1,6 @@
 // Whether a container's network namespace is gone, and whether this process stands where it can tell.
-import { readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { existsSync, readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
 
 /** Type of the file system that network namespaces are bound from (statfs(2)). */
@@ -36,17 +36,31 @@ export function lookAtNamespace(path: string): Sight {
  * container in which the host's network namespaces arrive.
  */
 export function whyBlind(): string | undefined {
-  if (seesWhatTheHostSees(join(namespaceFolder, 'any'))) return undefined;
+  // Before the first container the folder is not there, and arrives where its parent does.
+  let folder = namespaceFolder;
+  while (!existsSync(folder)) folder = dirname(folder);
+  if (hasMountsOfHost() || receivesMountsIn(folder)) return undefined;
   return `${namespaceFolder} of the host is not mounted here so that new network namespaces arrive (mountPropagation HostToContainer)`;
 }
 
 /** In a container a path may be missing only because the host's mounts and processes are not shown there. */
 function seesWhatTheHostSees(path: string): boolean {
+  return hasMountsOfHost() || (!path.startsWith('/proc/') && receivesMountsIn(dirname(path)));
+}
+
+/** A service of the host may have mounts of its own, and not be allowed to look at those of the first process. */
+function hasMountsOfHost(): boolean {
   try {
-    const mounts = readFileSync('/proc/self/mountinfo', 'utf8');
-    const isHost = readlinkSync('/proc/self/ns/pid') === hostPids;
-    if (isHost && shareMounts(mounts, readFileSync('/proc/1/mountinfo', 'utf8'))) return true;
-    return !path.startsWith('/proc/') && receivesMounts(mounts, realpathSync(dirname(path)));
+    if (readlinkSync('/proc/self/ns/pid') !== hostPids) return false;
+    return shareMounts(readFileSync('/proc/self/mountinfo', 'utf8'), readFileSync('/proc/1/mountinfo', 'utf8'));
+  } catch {
+    return false;
+  }
+}
+
+function receivesMountsIn(folder: string): boolean {
+  try {
+    return receivesMounts(readFileSync('/proc/self/mountinfo', 'utf8'), realpathSync(folder));
   } catch {
     return false;
   }
