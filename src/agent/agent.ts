@@ -20,6 +20,7 @@ import { type ListenAddress, Pages } from './pages.ts';
 import type { Part } from './part.ts';
 import { Replay } from './replay.ts';
 import { lockFileOf, Requests } from './requests.ts';
+import { StoreWatch } from './store-watch.ts';
 import { WarmStores } from './stores.ts';
 import { Turns } from './turns.ts';
 
@@ -152,7 +153,9 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
     },
     options.gc,
   );
-  const parts: Part[] = [...(cluster?.parts ?? []), replay, gc, requests];
+  const watch = new StoreWatch(() => networks.all(), stores, metrics);
+  const memory = new Memory(() => requests.isBusy);
+  const parts: Part[] = [...(cluster?.parts ?? []), watch, replay, gc, requests, memory];
   // First of all: what the others open may need them.
   if (options.certificates !== undefined) parts.unshift(new Certificates({ folder: options.certificates, log }));
   if (options.listen !== undefined) parts.unshift(new Pages(options.listen, () => parts, metrics));

@@ -72,6 +72,10 @@ export class Requests implements Part {
     this.#timer = setInterval(() => void this.#lookAfterFile(), lookInterval);
   }
 
+  get isBusy(): boolean {
+    return (this.#server?.busy ?? 0) > 0;
+  }
+
   state(): PartState {
     const { socket } = this.#options;
     if (this.#server === undefined) return { ready: false, detail: `${socket} is not there` };
