@@ -1,15 +1,14 @@
 // gc: frees what the Kubernetes API calls dead in two scans, a grace apart. What may live is told, and never touched.
-import { machineOf } from '../../base/node.ts';
 import type { Pod as KubePod } from '../../kube/objects.ts';
 import type { Ip } from '../../net/ip.ts';
 import type { AttachmentId } from '../../store/keys.ts';
 import { afterPrefix, type Entry } from '../../store/kv.ts';
 import { describeAddresses, describePod } from '../describe.ts';
-import { holderOfPod, isOfEarlierBoot, isReplaced, type Subject, whyDead, whyGone, whyUntouchable } from '../gc.ts';
+import { holderOfPod, isReplaced, type Subject, whyDead, whyUntouchable } from '../gc.ts';
 import type { Holder, Pod, Workload } from '../model.ts';
 import type { GcApi } from '../ports.ts';
+import { DistantFate, type Fate, OurFate } from './fate.ts';
 import { ipOfKey } from './look.ts';
-import { lookAtNamespace } from './namespace.ts';
 import { type PatientSurroundings, scanAll } from './patience.ts';
 import { type HeldAttachment, readEarlierBoots, releaseRead, subjectOf, withRecords } from './release.ts';
 import type { Suspects } from './suspects.ts';
@@ -109,7 +108,7 @@ export async function* sweepNode(
 }
 
 /** An attachment that a pod of Kubernetes has or had. */
-interface Judged {
+export interface Judged {
   readonly held: HeldAttachment;
   readonly subject: Subject;
   readonly holder: Holder;
@@ -218,94 +217,6 @@ async function confirmed(sweep: Sweep, proven: readonly Dead[], suspects: Suspec
     }
   }
   return dead;
-}
-
-/** What the place says beside the API: whether a container whose pod is dead may still use its addresses. */
-interface Fate {
-  readonly doubted: Outcome;
-  /** Undefined when it is proven that it does not. */
-  whyMayLive(dead: Dead): Promise<string | undefined>;
-}
-
-/** On this node: a network namespace that is there may have processes in it, whatever the API has forgotten. */
-class OurFate implements Fate {
-  readonly doubted = 'orphan';
-  readonly #sweep: Sweep;
-  readonly #names: NodeNames;
-
-  constructor(sweep: Sweep, names: NodeNames) {
-    this.#sweep = sweep;
-    this.#names = names;
-  }
-
-  async whyMayLive({ subject, holder }: Dead): Promise<string | undefined> {
-    const { around, options } = this.#sweep;
-    const { machine } = around.machine;
-    if (isOfEarlierBoot(subject, around.machine)) return undefined;
-    if (!options.embedded && ![machine, ''].includes(holder.machine) && machine !== '') return this.#whyFormer(machine);
-    if (!holder.netns.startsWith('/')) return 'its record names no network namespace to look at';
-    const { gone, why } = lookAtNamespace(holder.netns);
-    return gone ? undefined : why;
-  }
-
-  /** A machine that was replaced under its name has taken its containers with it; two that share a name have not. */
-  async #whyFormer(machine: string): Promise<string | undefined> {
-    const { around, api } = this.#sweep;
-    const { node, kubeNode } = this.#names;
-    around.deadline.renew();
-    const found = await api.node(kubeNode, around.deadline);
-    if (machineOf(found?.object.status?.nodeInfo?.machineID ?? '') === machine) return undefined;
-    return `another machine that is called ${node} too wrote it`;
-  }
-}
-
-/** On any other node: what ran there counts as lost when the node itself does. */
-class DistantFate implements Fate {
-  readonly doubted = 'left';
-  readonly #sweep: Sweep;
-  readonly #names: NodeNames;
-  #gone: Promise<{ readonly why: string | undefined; readonly absent: boolean }> | undefined;
-  #machines: Promise<ReadonlyMap<string, LivingMachine>> | undefined;
-
-  constructor(sweep: Sweep, names: NodeNames) {
-    this.#sweep = sweep;
-    this.#names = names;
-  }
-
-  async whyMayLive({ holder }: Dead): Promise<string | undefined> {
-    this.#gone ??= this.#readNode();
-    const { why, absent } = await this.#gone;
-    if (why === undefined) return `node ${this.#names.kubeNode} is not gone: its own agent frees it`;
-    if (!absent) return undefined;
-    // A host may write another name into the store than it has in the API: then it is only called gone.
-    this.#machines ??= readMachines(this.#sweep);
-    const machine = holder.machine === '' ? undefined : (await this.#machines).get(holder.machine);
-    if (machine === undefined || (holder.boot !== '' && machine.boot !== '' && machine.boot !== holder.boot))
-      return undefined;
-    return `its machine is node ${machine.node}, which is there: set nodeName, or /etc/kube-ipam/node, to that`;
-  }
-
-  async #readNode() {
-    const { around, api, options } = this.#sweep;
-    around.deadline.renew();
-    const node = await api.node(this.#names.kubeNode, around.deadline);
-    return { why: whyGone(node, options.nodeGrace), absent: node === undefined };
-  }
-}
-
-interface LivingMachine {
-  readonly node: string;
-  readonly boot: string;
-}
-
-/** By the marks of their machines, as records have them. */
-async function readMachines({ api }: Sweep): Promise<ReadonlyMap<string, LivingMachine>> {
-  const nodes = await api.nodes();
-  const marked = nodes.map(({ metadata, status }) => {
-    const { machineID = '', bootID = '' } = status?.nodeInfo ?? {};
-    return [machineOf(machineID), { node: metadata.name, boot: bootID }] as const;
-  });
-  return new Map(marked.filter(([machine]) => machine !== ''));
 }
 
 async function free(
