@@ -1,7 +1,7 @@
 // The node agent: brings its parts together, starts them, and stops them when it is told to.
-import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import { Log, type LogLevel } from '../base/log.ts';
 import { commit, nodeVersion, version } from '../base/version.ts';
 import type { Parts } from '../cni/plugin.ts';
@@ -112,7 +112,7 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
   });
   // A plugin takes the agent only where its state folder is there already: both must mean the same folder.
   const dataDirs = () => [...new Set([options.dataDir, ...networks.all().map(({ store }) => store.dataDir)])];
-  for (const dataDir of dataDirs()) makeFolder(dataDir, log);
+  for (const dataDir of dataDirs()) makeStateFolder(dataDir, log);
   const turns = new Turns();
   const replay = new Replay({ dataDirs, stores, turns, log, metrics });
   const requests = new Requests({
@@ -167,9 +167,9 @@ function pagesOf(parts: readonly Part[]): { readonly port?: number } {
   return pages === undefined ? {} : { port: pages.port };
 }
 
-function makeFolder(folder: string, log: Log): void {
+function makeStateFolder(folder: string, log: Log): void {
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
   } catch (error) {
     log.warn('a state folder cannot be made: its plugins do their work themselves', { cause: messageOf(error) });
   }

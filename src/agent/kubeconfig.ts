@@ -1,8 +1,8 @@
 // Keeps the kubeconfig with which the plugin asks the API server when this agent is not there to answer for it.
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { backoff, type Deadline, deadlineIn } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import type { Log } from '../base/log.ts';
 import { writeAtomically } from '../host/atomic-file.ts';
 import type { Client } from '../kube/client.ts';
@@ -89,7 +89,7 @@ export class KubeconfigKeeper implements Part {
     const spec = { expirationSeconds: tokenSeconds };
     const request = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
     const { metadata, status } = await this.#client.create<TokenRequest>(path, request, deadline);
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    makeFolder(dirname(file), 0o700);
     writeAtomically(file, kubeconfigText(await this.#client.target(), status.token), 0o600);
     const until = status.expirationTimestamp;
     this.#log.info('kubeconfig renewed', { file, until });

@@ -1,7 +1,8 @@
 // The networks of kube-ipam on this node: those that runtimes have configured, and those whose plugins have asked.
-import { mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf, systemCode } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import type { Log } from '../base/log.ts';
 import { isObject } from '../base/section.ts';
 import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
@@ -75,7 +76,7 @@ export class Networks {
     this.#served.clear();
     for (const [key, served] of fresh) this.#served.set(key, served);
     try {
-      mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+      makeFolder(dirname(file), 0o700);
       writeFileSync(`${file}.new`, `${JSON.stringify(fresh.map(([, served]) => served))}\n`, { mode: 0o600 });
       renameSync(`${file}.new`, file);
     } catch (error) {

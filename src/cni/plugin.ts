@@ -1,7 +1,8 @@
 // The CNI plugin: reads what the runtime sent, does the command's work, prints the answer (CNI specification 0.1.0 to 1.1.0).
-import { accessSync, constants, mkdirSync } from 'node:fs';
+import { accessSync, constants } from 'node:fs';
 import { type Deadline, deadlineIn } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import { Log } from '../base/log.ts';
 import { type AccessConfig, type NetworkConfig, readAccessConfig, readNetworkConfig } from '../ipam/config.ts';
 import { describeAddresses } from '../ipam/describe.ts';
@@ -340,7 +341,7 @@ function checkFiles({ store, resolvConf, kubeConfig }: NetworkConfig): void {
     }
   }
   try {
-    mkdirSync(store.dataDir, { recursive: true, mode: 0o700 });
+    makeFolder(store.dataDir, 0o700);
     accessSync(store.dataDir, constants.W_OK);
   } catch (error) {
     throw new FailureError(code.unavailable, `dataDir ${store.dataDir} cannot be written: ${messageOf(error)}`);

@@ -1,7 +1,8 @@
 // Puts small files in their places on a node: whole, with the mode they need, and not at all where they are there already.
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import { writeAtomically } from './atomic-file.ts';
 
 /** Whether the file is there with these bytes and this mode. */
@@ -16,7 +17,7 @@ export function holds(path: string, bytes: string | Buffer, mode: number): boole
 export function putFile(path: string, bytes: string | Buffer, mode: number): boolean {
   if (holds(path, bytes, mode)) return false;
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o755 });
+    makeFolder(dirname(path), 0o755);
   } catch (error) {
     throw new FailureError(code.io, `${dirname(path)} cannot be made: ${messageOf(error)}`, { cause: error });
   }

@@ -1,7 +1,7 @@
 // A lock that one process of this host holds, and that ends with it, however it ends.
-import { mkdirSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
+import { makeFolder } from '../base/folder.ts';
 
 /** SQLite's code for a lock that another process holds. */
 const busy = 5;
@@ -11,7 +11,7 @@ const busy = 5;
  * The kernel keeps it (fcntl, which Node offers through SQLite alone), so what a killed process leaves locks nobody out.
  */
 export function takeLock(file: string): Disposable | undefined {
-  mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+  makeFolder(dirname(file), 0o700);
   const db = new DatabaseSync(file, { timeout: 0 });
   try {
     db.exec('PRAGMA journal_mode = MEMORY; BEGIN EXCLUSIVE;');

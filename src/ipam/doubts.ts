@@ -1,7 +1,8 @@
 // Remembers on disk which ADDs ended without knowing the fate of their commit, so that their DEL fences it off.
-import { closeSync, existsSync, fsyncSync, mkdirSync, openSync, rmSync } from 'node:fs';
+import { closeSync, existsSync, fsyncSync, openSync, rmSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import type { Log } from '../base/log.ts';
 import { sha256 } from '../base/sha256.ts';
 import type { AttachmentId } from '../store/keys.ts';
@@ -23,7 +24,7 @@ export class FileDoubts implements Doubts {
 
   leave(id: AttachmentId): void {
     try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+      makeFolder(this.#folder, 0o700);
       const file = openSync(this.#fileOf(id), 'w', 0o600);
       fsyncSync(file);
       closeSync(file);

@@ -3,7 +3,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -14,6 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import { isObject } from '../base/section.ts';
 import { sha256 } from '../base/sha256.ts';
 import type { AttachmentId } from '../store/keys.ts';
@@ -40,7 +40,7 @@ export class Spool {
   keep(del: WaitingDel): void {
     const draft = join(this.#folder, `.new-${process.pid}-${Math.random().toString(36).slice(2)}`);
     try {
-      mkdirSync(this.#folder, { recursive: true, mode: 0o700 });
+      makeFolder(this.#folder, 0o700);
       writeFileSync(draft, JSON.stringify(del), { mode: 0o600, flag: 'wx', flush: true });
       renameSync(draft, this.#fileOf(del.id));
       for (const folder of [this.#folder, join(this.#folder, '..')]) synchronize(folder);

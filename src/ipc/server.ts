@@ -1,8 +1,9 @@
 // The agent's side of its socket: takes requests, lets the work begin at `go`, and knows at any moment whether the plugin still waits.
-import { chmodSync, mkdirSync, rmSync } from 'node:fs';
+import { chmodSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { messageOf } from '../base/errors.ts';
+import { makeFolder } from '../base/folder.ts';
 import { type Answer, handshakeTime, isGo, Lines, line, parseRequest, type Request } from './protocol.ts';
 
 /** The plugin that waits for an answer. */
@@ -44,7 +45,7 @@ export class AgentServer {
   static async listen(options: ServerOptions): Promise<AgentServer> {
     const agent = new AgentServer(options);
     const folder = dirname(options.path);
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolder(folder, 0o700);
     // Nobody but root reaches a socket in this folder, which is all that tells root from others: Node cannot ask the kernel.
     chmodSync(folder, 0o700);
     rmSync(options.path, { force: true });

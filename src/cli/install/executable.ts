@@ -1,8 +1,9 @@
 // Puts the executable and its library folder into the runtime's plugin folder, while older copies of it may be running.
-import { closeSync, lstatSync, mkdirSync, openSync, readdirSync, readSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { closeSync, lstatSync, openSync, readdirSync, readSync, rmdirSync, rmSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { type Deadline, deadlineIn } from '../../base/clock.ts';
 import { code, FailureError, messageOf } from '../../base/errors.ts';
+import { makeFolder } from '../../base/folder.ts';
 import { isObject } from '../../base/section.ts';
 import { version } from '../../base/version.ts';
 import { AtomicFile, syncFolder } from '../../host/atomic-file.ts';
@@ -64,8 +65,8 @@ function haveSameBytes(one: string, other: string): boolean {
 
 /** Copies both; the new executable must have answered before it takes the old one's place. */
 export async function installExecutable(source: Source, binDir: string): Promise<void> {
-  mkdirSync(binDir, { recursive: true, mode: 0o755 });
-  if (source.libraries.length > 0) mkdirSync(join(binDir, libraryFolder), { recursive: true, mode: 0o755 });
+  makeFolder(binDir, 0o755);
+  if (source.libraries.length > 0) makeFolder(join(binDir, libraryFolder), 0o755);
   for (const library of source.libraries) {
     using file = new AtomicFile(join(binDir, libraryFolder, basename(library)), 0o644);
     copyInto(file, library);

@@ -4,7 +4,6 @@ import {
   existsSync,
   fsyncSync,
   linkSync,
-  mkdirSync,
   openSync,
   readdirSync,
   rmSync,
@@ -14,6 +13,7 @@ import {
 import { join } from 'node:path';
 import { DatabaseSync } from 'node:sqlite';
 import { code, FailureError, messageOf, systemCode } from '../../base/errors.ts';
+import { makeFolder } from '../../base/folder.ts';
 import { DamagedError, OutOfSpaceError } from '../kv.ts';
 
 /** "kipm" in SQLite's application_id, so that `file` and we know whose database it is. */
@@ -54,7 +54,7 @@ const networkFileSystems: ReadonlyMap<number, string> = new Map([
 export function openDatabase(dataDir: string): DatabaseSync {
   const path = join(dataDir, 'store.db');
   try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    makeFolder(dataDir, 0o700);
     refuseNetworkFileSystem(dataDir);
     if (!existsSync(path)) create(dataDir, path);
     if (statSync(path).size === 0) throw new DamagedError(damaged(path, 'it is empty'));

@@ -1,7 +1,8 @@
 // The endpoints of an etcd cluster in the order to try them, and the hint that carries this order from one process to the next.
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { code, FailureError } from '../../base/errors.ts';
+import { makeFolder } from '../../base/folder.ts';
 import type { EtcdTarget } from '../target.ts';
 
 export type TransportName = 'gateway' | 'grpc';
@@ -71,7 +72,7 @@ function writeHint(dataDir: string, hint: Hint): void {
   const file = hintFile(dataDir);
   const fresh = `${file}.${process.pid}.${performance.now().toString(36)}`;
   try {
-    mkdirSync(dataDir, { recursive: true, mode: 0o700 });
+    makeFolder(dataDir, 0o700);
     writeFileSync(fresh, `${JSON.stringify(hint)}\n`, { mode: 0o600, flag: 'wx' });
     renameSync(fresh, file);
   } catch {
