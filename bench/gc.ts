@@ -4,21 +4,16 @@ import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { deadlineIn } from '../src/base/clock.ts';
-import { type Pod, renderAttachment } from '../src/ipam/model.ts';
-import { renderOwner } from '../src/ipam/records.ts';
-import { Keys } from '../src/store/keys.ts';
-import type { Kv, Write } from '../src/store/kv.ts';
-import { type ControlPlane, startControlPlane } from '../test/helpers/kubernetes/control-plane.ts';
+import type { Kv } from '../src/store/kv.ts';
+import { startControlPlane } from '../test/helpers/kubernetes/control-plane.ts';
 import { project } from '../test/helpers/project.ts';
 import { compare, type Subject } from './measure.ts';
 import type { Network } from './networks.ts';
+import { populate, recordsOf } from './population.ts';
 import type { Figure } from './report.ts';
 
-/** Nodes and pods on each of them; every pod has so many interfaces, which makes the number of records. */
-const [nodes, podsPerNode, interfaces] = [100, 5, 120];
-
-const records = nodes * podsPerNode * interfaces;
+const population = { nodes: 100, podsPerNode: 5, interfaces: 120 };
+const records = recordsOf(population);
 
 /**
  * Fills the network's space with living attachments, and times ADDs by `subject` while a leader's scans follow each other,
@@ -26,14 +21,7 @@ const records = nodes * podsPerNode * interfaces;
  */
 export async function gcFigures(kv: Kv, net: Network, subject: Subject, runs: number): Promise<Figure[]> {
   await using plane = await startControlPlane();
-  for (let i = 0; i < nodes; i++) await makeNode(plane, `node-${i}`);
-  for (let i = 0; i < nodes * podsPerNode; i++) {
-    const node = `node-${i % nodes}`;
-    const spec = { nodeName: node, containers: [{ name: 'c', image: 'localhost/none' }] };
-    const body = { metadata: { name: `pod-${i}` }, spec };
-    const { metadata } = await plane.api<Created>('POST', '/api/v1/namespaces/default/pods', body);
-    await attach(kv, net, node, { namespace: 'default', name: `pod-${i}`, uid: metadata.uid }, i * interfaces);
-  }
+  await populate(plane, kv, net, population);
   const program = join(project, 'bench/gc-scanner.ts');
   const scanner = spawn(process.execPath, [program], {
     stdio: ['pipe', 'pipe', 'inherit'],
@@ -64,7 +52,7 @@ export async function gcFigures(kv: Kv, net: Network, subject: Subject, runs: nu
     const memory = Math.max(...scans.map(({ mib }) => mib));
     return [
       {
-        what: `gc scan of ${records} records on ${nodes} nodes, all by the leader`,
+        what: `gc scan of ${records} records on ${population.nodes} nodes, all by the leader`,
         goal: 'reported',
         measured: `${(Math.min(...alone) / 1000).toFixed(1)} s, ${memory.toFixed(0)} MiB resident`,
       },
@@ -84,44 +72,9 @@ function fail(): never {
   throw new Error('the scanner has ended');
 }
 
-interface Created {
-  readonly metadata: { readonly uid: string };
-}
-
 /** A line of the scanner. */
 interface Scan {
   readonly ms: number;
   /** Resident memory. */
   readonly mib: number;
-}
-
-async function makeNode(plane: ControlPlane, name: string): Promise<void> {
-  await plane.api('POST', '/api/v1/nodes', { metadata: { name } });
-  const conditions = [{ type: 'Ready', status: 'True', lastTransitionTime: new Date().toISOString(), reason: 'Bench' }];
-  const contentType = 'application/merge-patch+json';
-  await plane.api('PATCH', `/api/v1/nodes/${name}/status`, { status: { conditions } }, { contentType });
-}
-
-async function attach(kv: Kv, { config, name }: Network, node: string, pod: Pod, offset: number): Promise<void> {
-  const keys = new Keys(config.space);
-  const first = config.sets[0]![0]!.first + BigInt(offset);
-  const writes = Array.from({ length: interfaces }, (_, i): Write[] => {
-    const ip = { family: 4 as const, value: first + BigInt(i) };
-    const id = { node, network: name, containerID: ip.value.toString(16).padStart(64, 'f'), ifname: `net${i}` };
-    const owner = {
-      id,
-      cluster: 'default',
-      machine: '0123456789abcdef',
-      boot: 'b',
-      netns: '/var/run/netns/cni-x',
-      pod,
-    };
-    return [
-      { put: keys.address(ip), value: renderOwner(owner, 'dynamic', 0, Date.now()) },
-      { put: keys.attachment(id), value: renderAttachment([ip], false) },
-    ];
-  }).flat();
-  for (let start = 0; start < writes.length; start += 80) {
-    await kv.commit({ conditions: [], writes: writes.slice(start, start + 80) }, deadlineIn(30_000));
-  }
 }

@@ -17,19 +17,22 @@ export interface Network {
   readonly config: NetworkConfig;
 }
 
-export function network(name: string, folder: string, subnet: string, etcdConfig?: object): Network {
+export function network(name: string, folder: string, subnet: string, etcdConfig?: object, more: object = {}): Network {
   const ipam = {
     type: 'kube-ipam',
     subnet,
     dataDir: join(folder, name),
     logFile: join(folder, 'log'),
     ...(etcdConfig && { etcdConfig }),
+    // No agent of this machine: who is asked is part of what is measured.
+    agentSocket: '',
+    ...more,
   };
   const conf = { cniVersion: '1.0.0', name, type: 'bridge', ipam };
   return { name, conf, config: readNetworkConfig(conf, '1.0.0') };
 }
 
-function environment(run: string) {
+export function environment(run: string) {
   return {
     CNI_COMMAND: 'ADD',
     CNI_CONTAINERID: run,

@@ -8,6 +8,7 @@ import { openGrpc } from '../src/store/etcd/grpc.ts';
 import type { Kv } from '../src/store/kv.ts';
 import { type EtcdCluster, engines, startEtcd } from '../test/helpers/etcd.ts';
 import { executable } from '../test/helpers/executable.ts';
+import { type AgentBench, agentFigures, agentOnClusterFigures } from './agent.ts';
 import { makeEmptyExecutable } from './floor.ts';
 import { gcFigures } from './gc.ts';
 import { compare, peakMemory, type Timing } from './measure.ts';
@@ -52,7 +53,7 @@ async function embedded(): Promise<void> {
   }
 }
 
-function etcdNetwork(cluster: EtcdCluster, name: string, subnet: string): Network {
+function etcdNetwork(cluster: EtcdCluster, name: string, subnet: string, more: object = {}): Network {
   const { endpoints, caFile } = cluster.target();
   // A certificate without a common name: one with would make etcd refuse its gateway.
   const { cert: certFile, key: keyFile } = cluster.certificates?.namelessClient ?? {};
@@ -60,7 +61,7 @@ function etcdNetwork(cluster: EtcdCluster, name: string, subnet: string): Networ
     ...(caFile && { etcdTrustedCAFile: caFile }),
     ...(certFile && keyFile && { etcdCertFile: certFile, etcdKeyFile: keyFile }),
   };
-  return network(name, folder, subnet, { etcdURL: endpoints.join(','), ...files });
+  return network(name, folder, subnet, { etcdURL: endpoints.join(','), ...files }, more);
 }
 
 async function single(cluster: EtcdCluster, secure: EtcdCluster): Promise<void> {
@@ -125,6 +126,13 @@ async function etcd(): Promise<void> {
   if (wanted('trips'))
     for (const figure of await roundTrips(cluster, executable, etcdNetwork(cluster, 'trips', '10.71.0.0/16')))
       report.add(figure);
+  if (wanted('agent')) {
+    const networkOf: AgentBench['networkOf'] = (name, subnet, more) => etcdNetwork(cluster, name, subnet, more);
+    const bench = { cluster, executable, floor, networkOf, runs };
+    const { figures, timings } = await agentFigures(bench);
+    for (const figure of [...figures, ...(await agentOnClusterFigures(bench))]) report.add(figure);
+    for (const timing of timings) report.note(tell(timing));
+  }
   if (wanted('gc')) {
     await using scanned = await startEtcd(engine, { flags, durable: true });
     await using store = openGrpc(scanned.target());
