@@ -1,6 +1,16 @@
 // A small machine of its own for a test: private mounts, network, host name and processes, all gone when it ends.
 import { type ChildProcess, spawn } from 'node:child_process';
-import { closeSync, existsSync, mkdirSync, mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
+import {
+  closeSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { basename, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -30,7 +40,11 @@ export interface Daemon {
   end(signal: 'SIGTERM' | 'SIGKILL'): Promise<void>;
 }
 
-const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+/** Of programs, on every machine. */
+export const searchPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+
+/** What the first process of a machine waits for. */
+const waiting = 'busybox cat';
 
 /** Why no machine can be made here; undefined when one can. */
 export async function whyNoMachine(): Promise<string | undefined> {
@@ -79,7 +93,7 @@ export class Machine implements AsyncDisposable {
     this.folder = mkdtempSync(join(tmpdir(), 'kube-ipam-machine-'));
     const flags = ['--mount', '--net', '--uts', '--ipc', '--pid', '--fork', '--kill-child', '--mount-proc'];
     // The shell stays in wait(2) below cat, so that orphans of the runtimes are reaped as init would do.
-    const init = ['busybox', 'sh', '-c', 'busybox cat; exit 0'];
+    const init = ['busybox', 'sh', '-c', `${waiting}; exit 0`];
     this.#first = spawn('unshare', [...flags, ...init], { stdio: ['pipe', 'ignore', 'ignore'] });
   }
 
@@ -139,6 +153,13 @@ export class Machine implements AsyncDisposable {
         while (entering.exitCode === null && entering.signalCode === null) await sleep(10);
       },
     };
+  }
+
+  /** SIGKILL for every process in it; the machine itself stays. */
+  killAll(): void {
+    const own = namespaceOf(this.#pid);
+    const inside = processes().filter(pid => pid !== this.#pid && namespaceOf(pid) === own);
+    for (const pid of inside.filter(pid => commandOf(pid) !== waiting)) kill(pid);
   }
 
   environment(): Readonly<Record<string, string>> {
@@ -204,6 +225,36 @@ function killWithChild(child: ChildProcess): void {
   child.kill('SIGKILL');
   child.stdout?.destroy();
   child.stderr?.destroy();
+}
+
+function kill(pid: number): void {
+  try {
+    process.kill(pid, 'SIGKILL');
+  } catch {
+    // It has just ended.
+  }
+}
+
+function processes(): readonly number[] {
+  return readdirSync('/proc').map(Number).filter(Number.isInteger);
+}
+
+/** Undefined where it has just ended. */
+function namespaceOf(pid: number): string | undefined {
+  try {
+    return readlinkSync(`/proc/${pid}/ns/pid`);
+  } catch {
+    return undefined;
+  }
+}
+
+/** Empty where it has just ended. */
+function commandOf(pid: number): string {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
+  } catch {
+    return '';
+  }
 }
 
 function childrenOf(parent: number): readonly number[] {

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { PluginConf } from '../../src/cli/conf-templates.ts';
-import type { Machine } from './machine.ts';
+import { type Machine, searchPath } from './machine.ts';
 
 /** What a main plugin answers to ADD from CNI 1.0 on. */
 export interface CniResult {
@@ -102,14 +102,14 @@ export async function kernelHas(machine: Machine, type: 'ipvlan' | 'macvlan' | '
  * others) or throws a PluginError; anything else on standard output is a failure of its own.
  */
 export async function callPlugin(
-  machine: Machine,
+  machine: Pick<Machine, 'run'>,
   folder: string,
   command: Command,
   conf: PluginConf,
   attachment: Attachment,
 ): Promise<CniResult | undefined> {
   const env = {
-    PATH: machine.environment().PATH ?? '',
+    PATH: searchPath,
     CNI_COMMAND: command,
     CNI_CONTAINERID: attachment.containerID,
     CNI_NETNS: attachment.netns,
@@ -127,7 +127,12 @@ export async function callPlugin(
 }
 
 /** As `callPlugin` with ADD. */
-export async function add(machine: Machine, folder: string, conf: PluginConf, to: Attachment): Promise<CniResult> {
+export async function add(
+  machine: Pick<Machine, 'run'>,
+  folder: string,
+  conf: PluginConf,
+  to: Attachment,
+): Promise<CniResult> {
   const result = await callPlugin(machine, folder, 'ADD', conf, to);
   if (result === undefined) throw new Error(`${conf.type} ADD gave no result`);
   return result;

@@ -67,7 +67,7 @@ interface Up {
   readonly machine: Machine;
   readonly address: string;
   readonly uplink: ServerProcess;
-  readonly containerd: Daemon;
+  containerd: Daemon;
   kubelet?: Daemon;
 }
 
@@ -140,6 +140,21 @@ export class Node implements AsyncDisposable {
     up.kubelet = await up.machine.spawn([kubernetesProgram('kubelet')!, ...flags, '--hostname-override', this.name]);
     // What the API server knows of an earlier boot says nothing of this one.
     await this.#until('is not heard of', ({ lastHeartbeatTime }) => Date.parse(lastHeartbeatTime) >= started);
+  }
+
+  /**
+   * The runtime forgets all that it ran, and every container ends without it: nobody calls DEL, and network namespaces
+   * stay, which are files. Resolves when the kubelet is there again.
+   */
+  async loseContainers(): Promise<void> {
+    const up = this.#running;
+    await this.stopKubelet();
+    up.machine.killAll();
+    await up.containerd.end('SIGKILL');
+    await this.must(['rm', '-rf', runtime.root]);
+    up.containerd = await startContainerd(up.machine);
+    await this.#install();
+    await this.startKubelet();
   }
 
   /** As a power cut does: every process, mount and interface ends at once, and nobody is told. */
@@ -223,12 +238,17 @@ async function boot(plane: ControlPlane, disk: string, { name, bridge }: NodeOpt
   const uplink = uplinkOf(plane.sockets, machine);
   parts.defer(() => uplink.kill());
   await uplink.ready();
-  const containerd = await machine.spawn(['containerd', '--config', files.containerd]);
-  for (const started = performance.now(); !(await accepts(machine.path(runtime.socket))); await sleep(50)) {
-    if (performance.now() - started > 60_000) throw new Error(`containerd of ${name}: ${containerd.log()}`);
-  }
+  const containerd = await startContainerd(machine);
   parts.move();
   return { machine, address, uplink, containerd };
+}
+
+async function startContainerd(machine: Machine): Promise<Daemon> {
+  const containerd = await machine.spawn(['containerd', '--config', files.containerd]);
+  for (const started = performance.now(); !(await accepts(machine.path(runtime.socket))); await sleep(50)) {
+    if (performance.now() - started > 60_000) throw new Error(`containerd of ${machine.hostname}: ${containerd.log()}`);
+  }
+  return containerd;
 }
 
 /** In the node's network only, so that it needs nothing of the node's disk. */

@@ -74,10 +74,11 @@ export async function running(plane: ControlPlane, name: string, namespace = 'de
 /** Deletes it and waits until it is gone, which takes its node; `force` asks nobody. */
 export async function deletePod(plane: ControlPlane, name: string, namespace = 'default', force = false) {
   const options = force ? { gracePeriodSeconds: 0 } : {};
-  await plane.api('DELETE', `/api/v1/namespaces/${namespace}/pods/${name}`, options);
-  for (const until = performance.now() + 90_000; (await podNamed(plane, name, namespace)) !== undefined; ) {
+  const { metadata } = await plane.api<Pod>('DELETE', `/api/v1/namespaces/${namespace}/pods/${name}`, options);
+  // A StatefulSet makes another one of this name.
+  const uid = async () => (await podNamed(plane, name, namespace))?.metadata.uid;
+  for (const until = performance.now() + 90_000; (await uid()) === metadata.uid; await sleep(50)) {
     if (performance.now() > until) throw new Error(`pod ${namespace}/${name} is still there`);
-    await sleep(50);
   }
 }
 
