@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pluginKubeconfig } from '../../scripts/deploy/networks.ts';
-import { confFor } from '../../src/cli/conf-templates.ts';
+import { confFor, exampleEtcd } from '../../src/cli/conf-templates.ts';
 import { executable } from '../helpers/executable.ts';
 import { buildImages, whyNoImages } from '../helpers/images.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
@@ -15,7 +15,7 @@ import { deletePod, runPod } from '../helpers/kubernetes/pods.ts';
 import { chart, deploy, helm, whyNoManifests } from '../helpers/manifests.ts';
 
 const timeout = 280_000;
-const wanted = { serviceAccounts: true, controllerManager: true, scheduler: true } as const;
+const wanted = { serviceAccounts: true, controllerManager: true, scheduler: true, etcdTls: true } as const;
 const obstacle = (await whyNoNode()) ?? whyNoControlPlane(wanted) ?? whyNoManifests() ?? whyNoImages();
 const names = ['node-a', 'node-b'] as const;
 
@@ -31,6 +31,7 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
     folder = mkdtempSync(join(tmpdir(), 'kube-ipam-deploy-'));
     cpSync(deploy, folder, { recursive: true });
     plane = await startControlPlane(wanted);
+    await kubectl('-n', 'kube-system', 'create', 'secret', 'generic', 'kube-ipam-etcd', ...fromFiles());
     nodes = await Promise.all(names.map(name => startNode(plane, { name, images: [archive('kube-ipam')] })));
   }, timeout);
 
@@ -61,9 +62,19 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
     }
   }
 
+  /** What etcd asks of its clients, by the names that the files have on the nodes. */
+  function certificates(): Readonly<Record<string, string>> {
+    const { ca, namedClient } = plane.etcd.certificates!;
+    return { 'etcd-ca.crt': ca, 'etcd-client.crt': namedClient.cert, 'etcd-client.key': namedClient.key };
+  }
+
+  function fromFiles(): readonly string[] {
+    return Object.entries(certificates()).map(([name, file]) => `--from-file=${name}=${file}`);
+  }
+
   /** The network of the tests: nodes with a bridge each, addresses in etcd, annotations counted. */
   function network() {
-    const etcd = { urls: plane.etcd.endpoints.join(',') };
+    const etcd = { ...exampleEtcd, urls: plane.etcd.endpoints.join(',') };
     const list = confFor('bridge', { ranges: [[{ subnet: '10.204.0.0/24' }]], etcd, kubeConfig: pluginKubeconfig });
     return { ...list, plugins: list.plugins.map(plugin => ({ ...plugin, isGateway: true })) };
   }
@@ -83,7 +94,9 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
 
   /** The addresses that pods have, by the pod's name. What is kept for who asks for it by name is nobody's. */
   async function held(): Promise<Readonly<Record<string, string>>> {
-    const flags = ['--etcd-url', plane.etcd.endpoints.join(','), '-o', 'json'];
+    const { ca, namedClient } = plane.etcd.certificates!;
+    const secrets = ['--etcd-ca', ca, '--etcd-cert', namedClient.cert, '--etcd-key', namedClient.key];
+    const flags = ['--etcd-url', plane.etcd.endpoints.join(','), ...secrets, '-o', 'json'];
     const { status, stdout, stderr } = spawnSync(executable, ['ls', ...flags], { encoding: 'utf8', timeout: 60_000 });
     if (status !== 0) throw new Error(stderr);
     const rows = JSON.parse(stdout) as readonly { address: string; kind: string; pod?: { name: string } }[];
@@ -108,7 +121,12 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
       const file = (path: string) => readFileSync(node.path(path), 'utf8');
       expect(JSON.parse(file('/etc/cni/net.d/1-kube-ipam.conflist'))).toEqual(network());
       expect(file('/etc/kube-ipam/node')).toBe(`${names[index]}\n`);
-      expect((statSync(node.path(pluginKubeconfig)).mode & 0o777).toString(8)).toBe('600');
+      for (const [name, source] of Object.entries(certificates())) {
+        expect(file(`/etc/kube-ipam/${name}`)).toBe(readFileSync(source, 'utf8'));
+      }
+      for (const secret of [pluginKubeconfig, '/etc/kube-ipam/etcd-client.key']) {
+        expect((statSync(node.path(secret)).mode & 0o777).toString(8)).toBe('600');
+      }
     }
   });
 
@@ -192,7 +210,7 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
     const values = {
       k8sServiceHost: '127.0.0.1',
       k8sServicePort: plane.port,
-      etcd: { tls: false, endpoints: plane.etcd.endpoints },
+      etcd: { endpoints: plane.etcd.endpoints },
       network: { main: { isGateway: true }, ipam: { ranges: [[{ subnet: '10.204.0.0/24' }]] } },
     };
     const file = join(folder, 'values.yaml');

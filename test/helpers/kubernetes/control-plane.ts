@@ -29,6 +29,8 @@ export interface ControlPlaneOptions {
   readonly users?: readonly User[];
   /** Members of its etcd. */
   readonly etcdMembers?: 1 | 3;
+  /** Its etcd speaks TLS, and only to clients with a certificate. */
+  readonly etcdTls?: boolean;
   /** More flags of kube-apiserver. */
   readonly flags?: readonly string[];
 }
@@ -69,7 +71,8 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
   const folder = mkdtempSync(join(tmpdir(), 'kube-ipam-control-plane-'));
   parts.defer(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
   const place = await prepare(folder, [administrator, ...(options.users ?? [])]);
-  const etcd = parts.use(await startEtcd(etcdOfKubernetes()!, { members: options.etcdMembers ?? 1 }));
+  const tls = options.etcdTls && { tls: { verifyClients: true } };
+  const etcd = parts.use(await startEtcd(etcdOfKubernetes()!, { members: options.etcdMembers ?? 1, ...tls }));
   const start = async (server: ServerProcess) => {
     parts.defer(() => server.kill());
     await server.ready();
@@ -240,8 +243,12 @@ async function prepare(folder: string, users: readonly User[]): Promise<Place> {
 }
 
 function apiServerOf(place: Place, client: ApiClient, etcd: EtcdCluster, options: ControlPlaneOptions): ServerProcess {
+  const { ca, namedClient } = etcd.certificates ?? {};
   const flags = [
     ...['--etcd-servers', etcd.endpoints.join(',')],
+    ...(ca && namedClient
+      ? ['--etcd-cafile', ca, '--etcd-certfile', namedClient.cert, '--etcd-keyfile', namedClient.key]
+      : []),
     ...['--bind-address', '127.0.0.1', '--secure-port', String(place.port)],
     ...['--tls-cert-file', place.server.cert, '--tls-private-key-file', place.server.key],
     ...['--client-ca-file', place.caFile, '--token-auth-file', place.tokensFile, '--authorization-mode', 'Node,RBAC'],
