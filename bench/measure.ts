@@ -72,7 +72,8 @@ export async function compare(subjects: readonly Subject[], runs: number, count 
   }));
 }
 
-function quantile(list: readonly number[], at: number): number {
+/** The value below which that part of them lies. */
+export function quantile(list: readonly number[], at: number): number {
   const sorted = [...list].sort((a, b) => a - b);
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * at))]!;
 }

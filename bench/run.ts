@@ -11,6 +11,7 @@ import { executable } from '../test/helpers/executable.ts';
 import { type AgentBench, agentFigures, agentOnClusterFigures } from './agent.ts';
 import { makeEmptyExecutable } from './floor.ts';
 import { gcFigures } from './gc.ts';
+import { kubeletFigure } from './kubelet.ts';
 import { compare, peakMemory, type Timing } from './measure.ts';
 import { add, addAndDelete, empty, fill, fillHostLocal, hostLocal, type Network, network } from './networks.ts';
 import { Report } from './report.ts';
@@ -142,6 +143,11 @@ async function etcd(): Promise<void> {
   if (wanted('filled')) {
     await using small = await startEtcd(engine, { durable: true });
     await filled(cluster, kv, small);
+  }
+  if (wanted('kubelet')) {
+    const { figure, notes } = await kubeletFigure();
+    report.add(figure);
+    for (const note of notes) report.note(note);
   }
   if (values.only === undefined) report.write(`etcd ${engine.version}`);
 }

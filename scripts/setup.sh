@@ -48,8 +48,8 @@ case "$purpose" in
   '') needs=() ;;
   build) needs=("${build_needs[@]}") ;;
   build-arm64) needs=("${build_needs[@]}" "$foreign_strip") ;;
-  demo | bench) needs=("${build_needs[@]}" "${demo_needs[@]}") ;;
-  cluster) needs=("${build_needs[@]}" "${demo_needs[@]}" "${cluster_needs[@]}") ;;
+  demo) needs=("${build_needs[@]}" "${demo_needs[@]}") ;;
+  bench | cluster) needs=("${build_needs[@]}" "${demo_needs[@]}" "${cluster_needs[@]}") ;;
   test) needs=("${build_needs[@]}" "${demo_needs[@]}" "${test_needs[@]}") ;;
   *) die "unknown purpose \"$purpose\": build, build-arm64, test, demo, bench or cluster" ;;
 esac
@@ -141,7 +141,7 @@ still=$(missing_packages)
 # A real Kubernetes is no package of Debian: it is built once, and kept.
 case "$purpose" in
   test) scripts/tools.sh kubernetes helm cni-plugins ;;
-  cluster) scripts/tools.sh kubernetes cni-plugins ;;
+  bench | cluster) scripts/tools.sh kubernetes cni-plugins ;;
 esac
 
 # Every installed Debian has a machine-id; a bare root folder has none, and what tells machines apart could not be tested.
