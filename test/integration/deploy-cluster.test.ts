@@ -15,7 +15,8 @@ import { deletePod, runPod } from '../helpers/kubernetes/pods.ts';
 import { chart, deploy, helm, whyNoManifests } from '../helpers/manifests.ts';
 
 const timeout = 280_000;
-const wanted = { serviceAccounts: true, controllerManager: true, scheduler: true, etcdTls: true } as const;
+const etcd = { tls: { verifyClients: true } };
+const wanted = { serviceAccounts: true, controllerManager: true, scheduler: true, etcd } as const;
 const obstacle = (await whyNoNode()) ?? whyNoControlPlane(wanted) ?? whyNoManifests() ?? whyNoImages();
 const names = ['node-a', 'node-b'] as const;
 
@@ -74,8 +75,8 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
 
   /** The network of the tests: nodes with a bridge each, addresses in etcd, annotations counted. */
   function network() {
-    const etcd = { ...exampleEtcd, urls: plane.etcd.endpoints.join(',') };
-    const list = confFor('bridge', { ranges: [[{ subnet: '10.204.0.0/24' }]], etcd, kubeConfig: pluginKubeconfig });
+    const options = { ranges: [[{ subnet: '10.204.0.0/24' }]], kubeConfig: pluginKubeconfig };
+    const list = confFor('bridge', { ...options, etcd: { ...exampleEtcd, urls: plane.etcd.endpoints.join(',') } });
     return { ...list, plugins: list.plugins.map(plugin => ({ ...plugin, isGateway: true })) };
   }
 

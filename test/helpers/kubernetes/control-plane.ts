@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { authority, type KeyPair, leaf } from '../certificates.ts';
-import { type EtcdCluster, freePorts, startEtcd } from '../etcd.ts';
+import { type EtcdCluster, type EtcdOptions, freePorts, startEtcd } from '../etcd.ts';
 import { endsWithParent, ServerProcess } from '../server-process.ts';
 import { ApiClient, type RequestOptions } from './api.ts';
 import { type Credential, kubeconfigText } from './kubeconfig.ts';
@@ -27,10 +27,7 @@ export interface ControlPlaneOptions {
   readonly scheduler?: boolean;
   /** Known by their tokens, beside the administrator. */
   readonly users?: readonly User[];
-  /** Members of its etcd. */
-  readonly etcdMembers?: 1 | 3;
-  /** Its etcd speaks TLS, and only to clients with a certificate. */
-  readonly etcdTls?: boolean;
+  readonly etcd?: EtcdOptions;
   /** More flags of kube-apiserver. */
   readonly flags?: readonly string[];
 }
@@ -71,8 +68,7 @@ export async function startControlPlane(options: ControlPlaneOptions = {}): Prom
   const folder = mkdtempSync(join(tmpdir(), 'kube-ipam-control-plane-'));
   parts.defer(() => rmSync(folder, { recursive: true, force: true, maxRetries: 20, retryDelay: 100 }));
   const place = await prepare(folder, [administrator, ...(options.users ?? [])]);
-  const tls = options.etcdTls && { tls: { verifyClients: true } };
-  const etcd = parts.use(await startEtcd(etcdOfKubernetes()!, { members: options.etcdMembers ?? 1, ...tls }));
+  const etcd = parts.use(await startEtcd(etcdOfKubernetes()!, options.etcd));
   const start = async (server: ServerProcess) => {
     parts.defer(() => server.kill());
     await server.ready();
