@@ -10,6 +10,7 @@ import { surroundingsOf } from '../ipam/open.ts';
 import { Certificates } from './certificates.ts';
 import { ClaimBooks } from './claims.ts';
 import { Apis, Cluster, type ClusterOptions } from './cluster.ts';
+import { Cursors } from './cursors.ts';
 import { FixedWatch } from './fixed-watch.ts';
 import { ClientGcApi } from './gc-api.ts';
 import { GcLoop, type GcTimes } from './gc-loop.ts';
@@ -120,6 +121,7 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
     turns,
     stores,
     claims: new ClaimBooks(),
+    cursors: new Cursors(),
     log,
     metrics,
     parts: options.parts,

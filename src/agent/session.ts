@@ -12,6 +12,7 @@ import type { Answer, LogLines, Request } from '../ipc/protocol.ts';
 import type { Caller } from '../ipc/server.ts';
 import type { CheckedKv } from './checked-kv.ts';
 import type { ClaimBooks } from './claims.ts';
+import type { Cursors } from './cursors.ts';
 import { GuardedKv, type Made } from './guard.ts';
 import type { WarmStores } from './stores.ts';
 import { undo } from './undo.ts';
@@ -25,6 +26,7 @@ const undoTime = 5000;
 export interface SessionTools {
   readonly stores: WarmStores;
   readonly claims: ClaimBooks;
+  readonly cursors: Cursors;
   readonly api: (kubeConfig: string) => Promise<Api>;
   /** CLOCK_MONOTONIC in milliseconds. */
   readonly monotonicNow: () => number;
@@ -64,7 +66,8 @@ export class Session implements Resident {
     const left = this.#request.deadline - this.#tools.monotonicNow() - margin;
     const store = await this.#tools.stores.open(access.store);
     const kv = new GuardedKv(store, () => this.#refuseIfLeft());
-    const claims = this.#tools.claims.open(JSON.stringify([access.store, access.space]));
+    const place = JSON.stringify(access.store);
+    const claims = this.#tools.claims.open(JSON.stringify([place, access.space]));
     // The path of the log means what it says to the plugin, not always to an agent in a container.
     const log = new Log(access.log, {}, ({ file, maxSize }, lines) => {
       this.#lines = { file, maxSize, text: `${this.#lines?.text ?? ''}${lines}` };
@@ -72,6 +75,7 @@ export class Session implements Resident {
     const around = {
       ...surroundingsOf(access, kv, deadline.within(left), log),
       claims,
+      cursors: this.#tools.cursors.of(place),
       ...(api && { api }),
     };
     this.#opened = { around, kv, store, claims };

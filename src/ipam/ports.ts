@@ -57,6 +57,16 @@ export interface Claims {
   add(ip: Ip): void;
 }
 
+/** Where commands of one process left the cursors: the next one may look there before it has asked. */
+export interface CursorMemory {
+  /** Undefined also where others have moved it lately, so that a guess would be wrong. */
+  expected(key: string): Ip | undefined;
+  /** What the store says now. */
+  saw(key: string, cursor: Ip | undefined): void;
+  /** What a commit has put. */
+  left(key: string, cursor: Ip): void;
+}
+
 /** One command's surroundings. */
 export interface Surroundings {
   readonly kv: Kv;
@@ -67,8 +77,9 @@ export interface Surroundings {
   readonly log: Log;
   /** Absent where the configuration names no kubeconfig: then no pod is looked up. */
   readonly api?: Api;
-  /** Given where several commands run in one process. */
+  /** Given where several commands run in one process, and so are the cursors. */
   readonly claims?: Claims;
+  readonly cursors?: CursorMemory;
   /** Wall clock in milliseconds, for what people read. */
   now(): number;
 }

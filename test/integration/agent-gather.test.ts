@@ -2,14 +2,16 @@
 import { afterAll, beforeAll, beforeEach, expect, it } from 'vitest';
 import { CheckingKv } from '../../src/agent/checked-kv.ts';
 import { ClaimBooks } from '../../src/agent/claims.ts';
+import { Cursors } from '../../src/agent/cursors.ts';
 import { GatheringKv } from '../../src/agent/gather.ts';
 import { type Deadline, deadlineIn } from '../../src/base/clock.ts';
 import { Log } from '../../src/base/log.ts';
 import { readNetworkConfig } from '../../src/ipam/config.ts';
 import { surroundingsOf } from '../../src/ipam/open.ts';
+import type { CursorMemory } from '../../src/ipam/ports.ts';
 import { allocate } from '../../src/ipam/service/allocate.ts';
 import { release } from '../../src/ipam/service/release.ts';
-import { formatIp } from '../../src/net/ip.ts';
+import { formatIp, type Ip, parseIp } from '../../src/net/ip.ts';
 import { openGrpc } from '../../src/store/etcd/grpc.ts';
 import {
   type Commit,
@@ -191,6 +193,34 @@ it('no update is lost: twenty that count at once', async () => {
   );
   expect(await valueAt('count')).toBe('60');
 }, 120_000);
+
+it('an ADD needs one read while nobody else moves the cursor, and two when somebody does', async () => {
+  const config = readNetworkConfig(confOf(site, { subnet: '10.1.0.0/24' }), '1.0.0');
+  const cursors = new Cursors().of('here');
+  let sandboxes = 0;
+  const calls = async (memory: CursorMemory | undefined, requested: readonly Ip[] = []) => {
+    const id = { node: site.node, network: 'net', containerID: `pod-${++sandboxes}`, ifname: 'eth0' };
+    const around = {
+      ...surroundingsOf(config, counting, soon(), new Log(config.log)),
+      ...(memory && { cursors: memory }),
+    };
+    const before = counting.reads;
+    const owner = { id, cluster: 'default', machine: '', boot: '', netns: '' };
+    const { addresses } = await allocate(around, config, owner, requested);
+    return [counting.reads - before, ...addresses.map(({ ip }) => formatIp(ip))];
+  };
+  expect(await calls(cursors)).toEqual([2, '10.1.0.2']);
+  expect(await calls(cursors)).toEqual([2, '10.1.0.3']);
+  expect(await calls(cursors)).toEqual([1, '10.1.0.4']);
+  expect(await calls(cursors)).toEqual([1, '10.1.0.5']);
+  // Another node's ADD.
+  expect(await calls(undefined)).toEqual([2, '10.1.0.6']);
+  expect(await calls(cursors)).toEqual([2, '10.1.0.7']);
+  expect(await calls(cursors)).toEqual([2, '10.1.0.8']);
+  expect(await calls(cursors)).toEqual([1, '10.1.0.9']);
+  // One address that is named needs no cursor.
+  expect(await calls(undefined, [parseIp('10.1.0.77')!])).toEqual([1, '10.1.0.77']);
+});
 
 it('a hundred ADDs and DELs at once: each its own addresses, in few transactions', async () => {
   const config = readNetworkConfig(

@@ -144,17 +144,13 @@ class Attempt {
   async #round(): Promise<Allocation> {
     const { kv, deadline } = this.#around;
     for (;;) {
-      let seen = await this.#looker.readSeen(kv, deadline);
-      const held = this.#looker.held(seen);
-      const windows = this.#looker.windows(seen, held.length);
+      const found = await this.#looker.find(kv, deadline, this.#around.cursors);
+      const { held, owned, windows } = found;
       const lookQueries = this.#looker.lookQueries(windows);
-      const heldQueries = held.map(ip => ({ key: this.#around.keys.address(ip) }));
-      const { answers, revision } = await kv.read([...lookQueries, ...heldQueries], deadline);
+      let { seen, looks } = found;
       // Round robin while nobody else is there. Where the store moves between two reads, or a commit is lost, others
       // reach for the same next address, and chance keeps us apart.
-      let crowded = this.#tries > 0 || revision !== seen.revision;
-      let looks = this.#looker.look(windows, answers);
-      const owned = answers.slice(lookQueries.length).flatMap(({ entries }) => entries);
+      let crowded = this.#tries > 0 || found.revision !== seen.revision;
       while (performance.now() - seen.at < cursorAge) {
         this.#refuseWithdrawn(seen);
         this.#refuseOtherCluster(seen);
@@ -409,6 +405,9 @@ class Attempt {
 
   #answer(seen: Seen, choices: readonly Choice[]): Allocation {
     this.#reportOtherRanges(seen.network);
+    for (const [i, { ip, movesCursor }] of choices.entries()) {
+      if (movesCursor) this.#around.cursors?.left(this.#looker.cursorKey(this.#plans[i]!), ip);
+    }
     return { addresses: choices.map(({ ip }, i) => assign(this.#plans[i]!, ip)), tries: this.#tries };
   }
 

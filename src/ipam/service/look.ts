@@ -8,6 +8,7 @@ import { type AttachmentId, formatKey, type Keys, parseKey } from '../../store/k
 import { type Answer, type Entry, groupAnswers, type Kv, type Query, type Snapshot } from '../../store/kv.ts';
 import { freeIn, windowAfter } from '../candidates.ts';
 import { currentFormat, parseAttachment, parseFormat } from '../model.ts';
+import type { CursorMemory } from '../ports.ts';
 import { endsOf } from '../records.ts';
 import type { SetPlan } from './plan.ts';
 
@@ -32,6 +33,19 @@ export interface Seen {
 export interface SetLook {
   readonly record?: Entry | undefined;
   readonly free: readonly Ip[];
+}
+
+/** All that an ADD reads before it chooses. */
+export interface Found {
+  readonly seen: Seen;
+  /** The addresses that the attachment holds already, or that its workload keeps for it. */
+  readonly held: readonly Ip[];
+  /** Their records. */
+  readonly owned: readonly Entry[];
+  readonly windows: readonly (readonly Span[])[];
+  readonly looks: readonly SetLook[];
+  /** The store's revision when the windows were read. */
+  readonly revision: number;
 }
 
 /** Keys that only an ADD of a known pod reads. */
@@ -80,12 +94,40 @@ export class Looker {
     return this.seen(await kv.read(this.seenQueries(), deadline), at);
   }
 
-  /** The spans to read of each set; none where an address was requested. */
-  windows(seen: Seen, held: number): Span[][] {
+  /**
+   * Both reads. They are one where no window depends on a cursor, or where the cursors are as `memory` expects them, and
+   * the attachment holds nothing.
+   */
+  async find(kv: Kv, deadline: Deadline, memory: CursorMemory | undefined): Promise<Found> {
+    const at = performance.now();
+    const expected = this.#plans.map(plan => (plan.requested ? undefined : memory?.expected(this.cursorKey(plan))));
+    const isKnown = (i: number, cursor: Ip | undefined) => this.#plans[i]!.requested || cursor !== undefined;
+    const guessed = expected.every((cursor, i) => isKnown(i, cursor)) ? this.windows(expected, 0) : undefined;
+    const seenQueries = this.seenQueries();
+    const first = await kv.read([...seenQueries, ...(guessed ? this.lookQueries(guessed) : [])], deadline);
+    const seen = this.seen({ ...first, answers: first.answers.slice(0, seenQueries.length) }, at);
+    for (const [i, plan] of this.#plans.entries()) memory?.saw(this.cursorKey(plan), seen.cursors[i]);
+    const held = this.held(seen);
+    const isRight = (cursor: Ip | undefined, i: number) =>
+      this.#plans[i]!.requested || sameCursor(cursor, seen.cursors[i]);
+    if (guessed !== undefined && held.length === 0 && expected.every(isRight)) {
+      const looks = this.look(guessed, first.answers.slice(seenQueries.length));
+      return { seen, held, owned: [], windows: guessed, looks, revision: first.revision };
+    }
+    const windows = this.windows(seen.cursors, held.length);
+    const lookQueries = this.lookQueries(windows);
+    const heldQueries = held.map(ip => ({ key: this.#keys.address(ip) }));
+    const { answers, revision } = await kv.read([...lookQueries, ...heldQueries], deadline);
+    const owned = answers.slice(lookQueries.length).flatMap(({ entries }) => entries);
+    return { seen, held, owned, windows, looks: this.look(windows, answers.slice(0, lookQueries.length)), revision };
+  }
+
+  /** The spans to read of each set, behind its cursor; none where an address was requested. */
+  windows(cursors: readonly (Ip | undefined)[], held: number): Span[][] {
     // All queries of a lost commit's `otherwise` must fit into one transaction of etcd.
     const room = 120 - 6 - this.#plans.length - held;
     const mostSpans = Math.max(1, Math.min(16, Math.floor(room / this.#plans.length)));
-    return this.#plans.map((plan, i) => (plan.requested ? [] : windowAfter(plan.ring, seen.cursors[i], mostSpans)));
+    return this.#plans.map((plan, i) => (plan.requested ? [] : windowAfter(plan.ring, cursors[i], mostSpans)));
   }
 
   lookQueries(windows: readonly (readonly Span[])[]): Query[] {
@@ -110,6 +152,10 @@ export class Looker {
     const listed = [attachment, workload].flatMap(entry => parseAttachment(entry?.value ?? '{}'));
     return listed.filter((ip, i) => listed.findIndex(other => sameIp(other, ip)) === i);
   }
+}
+
+function sameCursor(a: Ip | undefined, b: Ip | undefined): boolean {
+  return a !== undefined && b !== undefined && sameIp(a, b);
 }
 
 export function refuseNewerFormat(entry: Entry | undefined): void {

@@ -19,7 +19,7 @@ export async function ready(around: Surroundings, config: NetworkConfig, node: s
   const looker = new Looker(around.keys, id, plans);
   const seen = await looker.readSeen(kv, deadline);
   await tryWriting(around, config.network);
-  const windows = looker.windows(seen, 0);
+  const windows = looker.windows(seen.cursors, 0);
   const looks = looker.look(windows, (await kv.read(looker.lookQueries(windows), deadline)).answers);
   let earlier: HeldAttachment[] | undefined;
   for (const [i, { ring }] of plans.entries()) {
