@@ -1,8 +1,11 @@
 // The pages that supervisors and Prometheus read: /healthz, /readyz, /metrics.
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { Socket } from 'node:net';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { Metrics } from './metrics.ts';
 import type { Part, PartState } from './part.ts';
+
+const mostConnections = 64;
 
 /** Where to listen: `host` absent means every address of the node. */
 export interface ListenAddress {
@@ -16,15 +19,23 @@ export class Pages implements Part {
   readonly #parts: () => readonly Part[];
   readonly #metrics: Metrics;
   readonly #server: Server;
+  /** In the order in which they came. */
+  readonly #connections = new Set<Socket>();
 
   constructor(address: ListenAddress, parts: () => readonly Part[], metrics: Metrics) {
     this.#address = address;
     this.#parts = parts;
     this.#metrics = metrics;
     // Anybody who reaches the port may ask: what a stranger can hold of us is small and short-lived.
-    const limits = { headersTimeout: 5000, requestTimeout: 5000, keepAliveTimeout: 5000, maxHeaderSize: 8192 };
+    const times = {
+      headersTimeout: 5000,
+      requestTimeout: 5000,
+      keepAliveTimeout: 5000,
+      connectionsCheckingInterval: 1000,
+    };
+    const limits = { ...times, maxHeaderSize: 8192 };
     this.#server = createServer(limits, (request, response) => this.#answer(request, response));
-    this.#server.maxConnections = 64;
+    this.#server.on('connection', socket => this.#makeRoom(socket));
   }
 
   async start(): Promise<void> {
@@ -57,6 +68,15 @@ export class Pages implements Part {
     const closed = new Promise<void>(resolve => this.#server.close(() => resolve()));
     this.#server.closeAllConnections();
     await closed;
+  }
+
+  /** Too many: the oldest goes, not the newest, which may be a supervisor's question whether we live. */
+  #makeRoom(socket: Socket): void {
+    this.#connections.add(socket);
+    socket.on('close', () => this.#connections.delete(socket));
+    if (this.#connections.size <= mostConnections) return;
+    const [oldest] = this.#connections;
+    oldest?.destroy();
   }
 
   #answer(request: IncomingMessage, response: ServerResponse): void {
