@@ -1,8 +1,10 @@
 // This node's name in the store.
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 
 /** The first line of a file, trimmed; "" when it cannot be read. */
 export function firstLine(path: string): string {
+  // Most machines lack one of these files, and an error that is thrown costs more than a look.
+  if (!existsSync(path)) return '';
   try {
     return readFileSync(path, 'utf8').split('\n', 1)[0]!.trim();
   } catch {
