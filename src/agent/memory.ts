@@ -4,10 +4,10 @@ import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import type { Part, PartState } from './part.ts';
 
-/** Milliseconds between two looks. */
-const interval = 10_000;
+/** Milliseconds between two looks: the first, and the longest while there is nothing to be won. */
+const [shortPause, longPause] = [10_000, 600_000];
 
-/** Bytes above the floor that are worth a collection. */
+/** Bytes above the least there ever was that are worth a collection. */
 const worthwhile = 32 * 2 ** 20;
 
 /** Bytes; undefined where the kernel does not tell. */
@@ -26,8 +26,8 @@ export class Memory implements Part {
   readonly name = 'memory';
   readonly #isBusy: () => boolean;
   #timer: NodeJS.Timeout | undefined;
-  /** Bytes after the last collection, or fewer if there were fewer since. */
-  #floor = Number.POSITIVE_INFINITY;
+  #least = Number.POSITIVE_INFINITY;
+  #pause = shortPause;
 
   constructor(isBusy: () => boolean) {
     this.#isBusy = isBusy;
@@ -38,8 +38,7 @@ export class Memory implements Part {
     setFlagsFromString('--heap-growing-percent=50');
     setFlagsFromString('--expose-gc');
     const collect: CollectGarbage = runInNewContext('gc');
-    this.#floor = residentMemory() ?? Number.POSITIVE_INFINITY;
-    this.#timer = setInterval(() => this.#tidy(collect), interval);
+    this.#look(collect);
   }
 
   state(): PartState {
@@ -47,16 +46,18 @@ export class Memory implements Part {
   }
 
   async stop(): Promise<void> {
-    clearInterval(this.#timer);
+    clearTimeout(this.#timer);
   }
 
-  #tidy(collect: CollectGarbage): void {
-    const now = residentMemory() ?? 0;
-    if (this.#isBusy() || now < this.#floor + worthwhile) {
-      this.#floor = Math.min(this.#floor, now);
-      return;
+  #look(collect: CollectGarbage): void {
+    const before = residentMemory() ?? 0;
+    this.#least = Math.min(this.#least, before);
+    if (before >= this.#least + worthwhile && !this.#isBusy()) {
+      collect({ type: 'major', flavor: 'last-resort' });
+      const won = before - (residentMemory() ?? 0);
+      // What is really in use is not looked through again and again.
+      this.#pause = won >= worthwhile / 2 ? shortPause : Math.min(this.#pause * 2, longPause);
     }
-    collect({ type: 'major', flavor: 'last-resort' });
-    this.#floor = residentMemory() ?? 0;
+    this.#timer = setTimeout(() => this.#look(collect), this.#pause);
   }
 }
