@@ -64,7 +64,7 @@ export function whyUntouchable({ id, owners }: Subject, cluster: string): string
 }
 
 /** The holders of its addresses that are this attachment, one for each record. */
-function holdersOf({ id, owners }: Subject): readonly Holder[] {
+export function holdersOf({ id, owners }: Subject): readonly Holder[] {
   return owners.flatMap(owner => owner.holders.find(holder => sameAttachment(holder, id)) ?? []);
 }
 

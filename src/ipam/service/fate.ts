@@ -1,7 +1,7 @@
 // Whether a container whose pod is dead may still use its addresses: asked of this host, or of the node that it was on.
 import { machineOf } from '../../base/node.ts';
-import { isOfEarlierBoot, whyGone } from '../gc.ts';
-import { lookAtNamespace } from './namespace.ts';
+import { whyGone } from '../gc.ts';
+import { endedWithBoot, lookAtNamespace } from './namespace.ts';
 import type { Judged, NodeNames, Outcome, Sweep } from './sweep.ts';
 
 /** What the place says beside the API: whether a container whose pod is dead may still use its addresses. */
@@ -25,7 +25,7 @@ export class OurFate implements Fate {
   async whyMayLive({ subject, holder }: Judged): Promise<string | undefined> {
     const { around, options } = this.#sweep;
     const { machine } = around.machine;
-    if (isOfEarlierBoot(subject, around.machine)) return undefined;
+    if (endedWithBoot(subject, around.machine)) return undefined;
     if (!options.embedded && ![machine, ''].includes(holder.machine) && machine !== '') return this.#whyFormer(machine);
     if (!holder.netns.startsWith('/')) return 'its record names no network namespace to look at';
     const { gone, why } = lookAtNamespace(holder.netns);

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
-import { lookAtNamespace, receivesMounts, whyBlind } from './namespace.ts';
+import { isBound, lookAtNamespace, receivesMounts, whyBlind } from './namespace.ts';
 
 let folder: string;
 beforeEach(() => {
@@ -17,6 +17,19 @@ it('one that is there is there, wherever this runs', () => {
     gone: false,
     why: 'its network namespace /proc/self/ns/net is there',
   });
+});
+
+it('is bound where a name leads to it, and not where a number does, nor where there is something else', () => {
+  const place = join(folder, 'cni-1');
+  writeFileSync(place, '');
+  const paths = [place, folder, join(folder, 'absent'), '/proc/self/ns/net', 'cni-1', ''];
+  expect(paths.filter(isBound)).toEqual([]);
+  const program = `import { isBound } from ${JSON.stringify(join(import.meta.dirname, 'namespace.ts'))};
+    console.log(isBound(process.argv[1]));`;
+  const node = [process.execPath, '--input-type=module', '-e', program, '--', place];
+  const script = 'mount --bind /proc/self/ns/net "$0" && exec "$@"';
+  const argv = ['--mount', '--net', 'sh', '-c', script, place, ...node];
+  expect(execFileSync('unshare', argv, { encoding: 'utf8' })).toBe('true\n');
 });
 
 describe('whoever judges the containers of this node', () => {

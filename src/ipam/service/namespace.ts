@@ -2,6 +2,8 @@
 import { existsSync, readFileSync, readlinkSync, realpathSync, statfsSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { systemCode } from '../../base/errors.ts';
+import type { Machine } from '../../base/node.ts';
+import { holdersOf, isOfEarlierBoot, type Subject } from '../gc.ts';
 
 /** Type of the file system that network namespaces are bound from (statfs(2)). */
 const nsfs = 0x6e736673;
@@ -15,6 +17,27 @@ const hostPids = 'pid:[4026531836]';
 export interface Sight {
   readonly gone: boolean;
   readonly why: string;
+}
+
+/**
+ * Whether a network namespace is bound to this name now. What a process's number leads to does not count: numbers come
+ * again, and the names that runtimes make do not.
+ */
+export function isBound(path: string): boolean {
+  if (!path.startsWith('/') || path.startsWith('/proc/')) return false;
+  try {
+    return statfsSync(path).type === nsfs;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * Whether a boot of this machine has ended the attachment. A namespace that is there refutes the boot IDs: a machine that
+ * is itself a container of LXC or systemd-nspawn has one of its own, which what runs in its containers does not see.
+ */
+export function endedWithBoot(subject: Subject, machine: Machine): boolean {
+  return isOfEarlierBoot(subject, machine) && !holdersOf(subject).some(({ netns }) => isBound(netns));
 }
 
 export function lookAtNamespace(path: string): Sight {

@@ -14,11 +14,12 @@ import {
   UnreachableError,
   type Write,
 } from '../../store/kv.ts';
-import { isOfEarlierBoot, type Subject, whyUntouchable } from '../gc.ts';
+import { type Subject, whyUntouchable } from '../gc.ts';
 import { isPlainAttachment, namesAttachment, type OwnerRecord, parseAttachment, parseOwner } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 import { afterRelease } from '../records.ts';
 import { ipOfKey, refuseNewerFormat } from './look.ts';
+import { endedWithBoot } from './namespace.ts';
 import { asRead, fence } from './writes.ts';
 
 export interface ReleaseOptions {
@@ -214,7 +215,7 @@ export async function readEarlierBoots(around: Surroundings, node: string, clust
   const all = await readAttachments(around, around.keys.attachments(node));
   return all.filter(held => {
     const subject = subjectOf(held);
-    return whyUntouchable(subject, cluster) === undefined && isOfEarlierBoot(subject, around.machine);
+    return whyUntouchable(subject, cluster) === undefined && endedWithBoot(subject, around.machine);
   });
 }
 

@@ -4,7 +4,7 @@ import type { Condition, Write } from '../../store/kv.ts';
 import { type Holder, namesAttachment, sameAttachment } from '../model.ts';
 import { afterRelease } from '../records.ts';
 import type { AddressRecord, Holding } from './holdings.ts';
-import { lookAtNamespace } from './namespace.ts';
+import { isBound, lookAtNamespace } from './namespace.ts';
 import type { PatientSurroundings } from './patience.ts';
 import { asRead } from './writes.ts';
 
@@ -20,7 +20,7 @@ export function verdictOn(around: PatientSurroundings, node: string, owner: Hold
   if (owner.node !== node) return alive(`it belongs to node ${owner.node}, and this is node ${node}`);
   if (machine === '') return alive('this machine has no /etc/machine-id, so its records cannot be told from others');
   if (owner.machine !== machine) return alive(`another machine that is called ${node} too wrote it`);
-  if (boot !== '' && owner.boot !== '' && owner.boot !== boot) {
+  if (boot !== '' && owner.boot !== '' && owner.boot !== boot && !isBound(owner.netns)) {
     return { dead: true, why: 'it was written before this machine was started again' };
   }
   if (!owner.netns.startsWith('/')) return alive('its record names no network namespace to look at');
