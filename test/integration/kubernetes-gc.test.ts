@@ -45,6 +45,8 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
 
   const held = () => heldIn(plane);
   const addressesOf = (pods: readonly Pod[]) => pods.map(({ status }) => status.podIP!);
+  const agentIsReady = async (node: Node): Promise<boolean> =>
+    (await node.run(['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.1:20244/readyz'])).code === 0;
   const metricOf = async (node: Node, name: string): Promise<number> => {
     const page = await node.must(['busybox', 'wget', '-q', '-O', '-', 'http://127.0.0.1:20244/metrics']);
     return Number(new RegExp(`^${name} (\\S+)$`, 'm').exec(page)?.[1] ?? 0);
@@ -123,7 +125,7 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
   }, async () => {
     const [, node] = nodes;
     const [stays, goes] = await Promise.all(['stays', 'goes'].map(name => runPod(plane, { name, node: node.name })));
-    const before = await Promise.all([stays!, goes!].map(async ({ status }) => netnsOf(status.podIP!)));
+    const before = await Promise.all([stays!, goes!].map(({ status }) => sandboxOf(status.podIP!)));
     await node.stopKubelet();
     await deletePod(plane, 'goes', 'default', true);
     const events = () => plane.kubectl(['get', 'events', '--field-selector', `involvedObject.name=${node.name}`]);
@@ -143,10 +145,36 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
         `${await fresh()} default/stays`,
       ]),
     );
-    for (const netns of before) await node.must(['ip', 'netns', 'del', basename(netns)]);
+    for (const { netns } of before) await node.must(['ip', 'netns', 'del', basename(netns)]);
     const ofBoth = async () => (await held()).filter(text => /\/(stays|goes)$/.test(text));
     await expect.poll(ofBoth, soon).toEqual([`${await fresh()} default/stays`]);
     await deletePod(plane, 'stays');
+  });
+
+  test('a node is started again, and its containers see another boot ID than it does: what runs there keeps its address', {
+    timeout,
+  }, async () => {
+    const [, node] = nodes;
+    const fixed = { 'kube-ipam.ip': '10.188.0.5' };
+    const [, named] = await Promise.all([
+      runPod(plane, { name: 'plain', node: node.name }),
+      runPod(plane, { name: 'named', node: node.name, annotations: fixed }),
+    ]);
+    const before = await sandboxOf(named.status.podIP!);
+    await node.restart({ newBootId: true });
+    await expect.poll(() => sandboxOf(named.status.podIP!), soon).not.toEqual(before);
+    const own = async () => (await held()).filter(text => /\/(plain|named)$/.test(text));
+    await expect.poll(own, soon).toHaveLength(2);
+    const shown = async () => {
+      const pods = await Promise.all(['plain', 'named'].map(name => running(plane, name)));
+      return pods.map(({ metadata, status }) => `${status.podIP} default/${metadata.name}`).toSorted();
+    };
+    await expect.poll(shown, soon).toEqual((await own()).toSorted());
+    await expect.poll(() => agentIsReady(node), soon).toBe(true);
+    await twoScans(node);
+    expect((await own()).toSorted()).toEqual(await shown());
+    await Promise.all(['plain', 'named'].map(name => deletePod(plane, name)));
+    await expect.poll(own, soon).toEqual([]);
   });
 
   test('pods end while no agent runs, and a node is lost for good: once an agent is back, nothing is left of them', {
@@ -181,8 +209,9 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
     await expect.poll(held, soon).toEqual([]);
   });
 
-  /** Of the pod that has this address. */
-  async function netnsOf(ip: string): Promise<string> {
-    return (await recordsOf(plane)).owners.get(ip)!.holders[0]!.netns;
+  /** Where the pod lives that has this address. */
+  async function sandboxOf(ip: string): Promise<{ readonly containerID: string; readonly netns: string }> {
+    const [holder] = (await recordsOf(plane)).owners.get(ip)?.holders ?? [];
+    return { containerID: holder?.containerID ?? '', netns: holder?.netns ?? '' };
   }
 });

@@ -27,7 +27,7 @@ export interface NodeOptions {
 }
 
 export interface RestartOptions {
-  /** The node says another boot ID from now on. Containers see the kernel's own: nothing in a pod may compare the two. */
+  /** The node says another boot ID from now on; its containers see the kernel's, as in a node that is one of LXC. */
   readonly newBootId?: boolean;
 }
 
