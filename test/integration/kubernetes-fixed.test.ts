@@ -1,8 +1,11 @@
 // Fixed addresses of real workloads: kept through deletion, rolling update, another node and the loss of a node, and never shared.
 import { cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { pluginKubeconfig } from '../../scripts/deploy/networks.ts';
 import { confFor, type PluginConf } from '../../src/cli/conf-templates.ts';
+import { sandboxImage } from '../helpers/containerd.ts';
+import { read } from '../helpers/docs.ts';
 import { buildImages, whyNoImages } from '../helpers/images.ts';
 import type { ControlPlane } from '../helpers/kubernetes/control-plane.ts';
 import type { Node } from '../helpers/kubernetes/node.ts';
@@ -18,6 +21,7 @@ import {
   restartWorkload,
 } from '../helpers/kubernetes/workloads.ts';
 import { type Command, callPlugin } from '../helpers/netns.ts';
+import { project } from '../helpers/project.ts';
 
 const timeout = 240_000;
 const obstacle = (await whyNoPlayground()) ?? whyNoImages();
@@ -47,7 +51,13 @@ const definitions = {
   },
 };
 
-/** As the guide has it. */
+/** The Deployment with a fixed address, but for its image. */
+function exampleOfGuide(): string {
+  const { blocks } = read(join(project, 'docs/guide.md'));
+  const found = blocks.find(({ text }) => text.includes('kind: Deployment') && text.includes('kube-ipam.ip'));
+  return found!.text.replace(/image: .*/, `image: ${sandboxImage}`);
+}
+
 const wish = (ip: string) => ({ 'kube-ipam.ip': ip, 'kube-ipam.netmask': '255.255.0.0' });
 const oneByOne = { strategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 1, maxSurge: 0 } } };
 const recreate = { strategy: { type: 'Recreate' } };
@@ -94,18 +104,19 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
   const told = async (name: string) => (await eventsOf(name)).join('\n');
 
   describe.concurrent('a Deployment', () => {
-    test('of strategy Recreate keeps its address when its pod is deleted, and through a rolling update', {
+    test('of the guide keeps its address when its pod is deleted, and through a rolling update', {
       timeout,
     }, async () => {
       const ip = '10.188.0.216';
-      await createWorkload(plane, deployments, { name: 'db', annotations: wish(ip), spec: recreate });
-      const first = await onlyPod(plane, 'db');
+      const name = 'billing';
+      await plane.kubectl(['apply', '-f', '-'], { input: exampleOfGuide() });
+      const first = await onlyPod(plane, name);
       await expectHas(first, ip);
-      await restartWorkload(plane, deployments, 'db');
-      const second = await onlyPod(plane, 'db', first);
+      await restartWorkload(plane, deployments, name);
+      const second = await onlyPod(plane, name, first);
       await expectHas(second, ip);
       await deletePod(plane, second.metadata.name);
-      await expectHas(await onlyPod(plane, 'db', first, second), ip);
+      await expectHas(await onlyPod(plane, name, first, second), ip);
     });
 
     test('that is updated one by one keeps its address', { timeout }, async () => {
@@ -117,7 +128,21 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
       await expectHas(await onlyPod(plane, 'web', first), ip);
     });
 
-    test('takes its address to the other node and back', { timeout }, async ({ expect }) => {
+    test('that would start the new pod before it ends the old one waits, and says what to do', { timeout }, async ({
+      expect,
+    }) => {
+      const ip = '10.188.0.223';
+      await createWorkload(plane, deployments, { name: 'eager', annotations: wish(ip) });
+      const old = await onlyPod(plane, 'eager');
+      await restartWorkload(plane, deployments, 'eager');
+      const hint = 'the old pod of this rollout still holds it: use strategy Recreate or maxUnavailable 1';
+      const toldAll = async () => (await plane.kubectl(['get', 'events'])).replaceAll(/\s+/g, ' ');
+      await expect.poll(toldAll, { timeout: 60_000 }).toContain(hint);
+      await expectHas(old, ip);
+      await deleteWorkload(plane, deployments, 'eager');
+    });
+
+    test('takes its address to the other node', { timeout }, async ({ expect }) => {
       const ip = '10.188.0.218';
       const common = { name: 'mover', annotations: wish(ip), spec: recreate };
       await createWorkload(plane, deployments, { ...common, node: 'node-a' });
@@ -236,7 +261,7 @@ describe.skipIf(obstacle !== undefined)('on a cluster of two nodes', () => {
     const ips = { forced: '10.188.0.220', tainted: '10.188.0.221' };
     const spec = oneByOne;
     const names = ['forced', 'tainted'] as const;
-    for (const name of ['db', 'web', 'mover']) await deleteWorkload(plane, deployments, name);
+    for (const name of ['billing', 'web', 'mover']) await deleteWorkload(plane, deployments, name);
     await plane.kubectl(['cordon', 'node-a']);
     for (const name of names) await createWorkload(plane, deployments, { name, annotations: wish(ips[name]), spec });
     const [forced, tainted] = await Promise.all(names.map(name => onlyPod(plane, name)));
