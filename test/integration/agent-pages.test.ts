@@ -1,5 +1,6 @@
 // What supervisors and Prometheus see of the agent: alive, ready or waiting for what, and figures in the expected format.
 
+import { spawnSync } from 'node:child_process';
 import { statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { join } from 'node:path';
@@ -11,7 +12,7 @@ import type { Request } from '../../src/ipc/protocol.ts';
 import { Agent, until } from '../helpers/agent.ts';
 import { type EtcdCluster, startEtcd } from '../helpers/etcd.ts';
 import { anEngine, confOf, environment, Ground, type Json, type Site } from '../helpers/plugin.ts';
-import { run } from '../helpers/plugin-process.ts';
+import { program, run } from '../helpers/plugin-process.ts';
 
 let cluster: EtcdCluster;
 let ground: Ground;
@@ -121,6 +122,25 @@ it('answers nothing else, and is held up by nobody', async () => {
   expect((await agent.page('/healthz')).status).toBe(200);
   expect(performance.now() - begun).toBeLessThan(3000);
   for (const socket of silent) socket.destroy();
+});
+
+it.each([
+  [['--listen', 'here'], '--listen "here": must be HOST:PORT'],
+  [['--listen', '127.0.0.1:70000'], 'must be HOST:PORT'],
+  [['--socket', 'agent.sock'], '--socket agent.sock: must be an absolute path'],
+  [['--socket', '/proc/1/agent.sock'], 'not below /proc'],
+  [['--log-level', 'loud'], 'log-level'],
+])('refuses %j', (flags, message) => {
+  const { status, stderr } = spawnSync(program, ['agent', ...flags], { encoding: 'utf8', env: {}, timeout: 30_000 });
+  expect([status, stderr]).toEqual([2, expect.stringContaining(message)]);
+});
+
+it('says which port is taken, and does not start', () => {
+  const { port } = agent.events.find(({ event }) => event === 'agent started') as { port: number };
+  const places = ['--socket', join(agent.folder, 'other.sock'), '--data-dir', site.folder, '--state-dir', agent.folder];
+  const flags = ['agent', ...places, '--kubeconfig', 'off', '--listen', `127.0.0.1:${port}`];
+  const { status, stderr } = spawnSync(program, flags, { encoding: 'utf8', env: {}, timeout: 30_000 });
+  expect([status, stderr]).toEqual([1, expect.stringContaining(`cannot listen on 127.0.0.1:${port}`)]);
 });
 
 it('a thousand requests at once: all are answered, no address twice, and the memory is given back', async () => {
