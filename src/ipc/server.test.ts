@@ -1,5 +1,6 @@
 // Client and server over a real unix socket: who does the work when either side is slow, leaves, or breaks off.
-import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import net from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -143,6 +144,27 @@ describe('an agent', () => {
     await serve(() => async () => answer);
     expect(statSync(path).mode & 0o777).toBe(0o600);
     expect(statSync(join(folder, 'run')).mode & 0o777).toBe(0o700);
+  });
+
+  it('changes no folder, and removes no file, that is not its own', async () => {
+    chmodSync(folder, 0o755);
+    path = join(folder, 'agent.sock');
+    await serve(() => async () => answer);
+    expect([statSync(folder).mode & 0o777, statSync(path).mode & 0o777]).toEqual([0o755, 0o600]);
+    path = join(folder, 'precious');
+    writeFileSync(path, 'x');
+    await expect(serve(() => 'no')).rejects.toThrow('there is a file that is no socket');
+    expect(readFileSync(path, 'utf8')).toBe('x');
+  });
+
+  it('takes the place of a socket that nobody serves any more', async () => {
+    mkdirSync(join(folder, 'run'));
+    // Bound and forgotten, as by a killed agent.
+    const bind = "require('net').createServer().listen(process.argv[1], () => process.kill(process.pid, 'SIGKILL'))";
+    spawnSync(process.execPath, ['-e', bind, path]);
+    expect(statSync(path).isSocket()).toBe(true);
+    await serve(() => async () => answer);
+    expect(await askAgent(path, request, deadlineIn(5000))).toEqual({ answer });
   });
 
   it('begins nothing without "go"', async () => {

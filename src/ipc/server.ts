@@ -1,5 +1,5 @@
 // The agent's side of its socket: takes requests, lets the work begin at `go`, and knows at any moment whether the plugin still waits.
-import { chmodSync, rmSync } from 'node:fs';
+import { chmodSync, lstatSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { messageOf } from '../base/errors.ts';
@@ -44,16 +44,17 @@ export class AgentServer {
    */
   static async listen(options: ServerOptions): Promise<AgentServer> {
     const agent = new AgentServer(options);
-    const folder = dirname(options.path);
-    makeFolder(folder, 0o700);
-    // Nobody but root reaches a socket in this folder, which is all that tells root from others: Node cannot ask the kernel.
-    chmodSync(folder, 0o700);
+    makeFolder(dirname(options.path), 0o700);
+    // A folder that is there already is not ours to change, nor a file that is no socket ours to remove.
+    const there = lstatSync(options.path, { throwIfNoEntry: false });
+    if (there !== undefined && !there.isSocket()) throw new Error('there is a file that is no socket');
     rmSync(options.path, { force: true });
     await new Promise<void>((resolve, reject) => {
       agent.#server.once('error', reject);
       agent.#server.listen({ path: options.path, backlog: mostConnections }, resolve);
     });
     agent.#server.on('error', error => options.onTrouble('the socket failed', messageOf(error)));
+    // Who may not write to it cannot connect. That is all that tells root from others: Node cannot ask the kernel.
     chmodSync(options.path, 0o600);
     return agent;
   }
