@@ -1,5 +1,5 @@
 // The agent's side of its socket: takes requests, lets the work begin at `go`, and knows at any moment whether the plugin still waits.
-import { chmodSync, lstatSync, rmSync } from 'node:fs';
+import { lstatSync, rmSync } from 'node:fs';
 import { createServer, type Server, type Socket } from 'node:net';
 import { dirname } from 'node:path';
 import { messageOf } from '../base/errors.ts';
@@ -49,13 +49,16 @@ export class AgentServer {
     const there = lstatSync(options.path, { throwIfNoEntry: false });
     if (there !== undefined && !there.isSocket()) throw new Error('there is a file that is no socket');
     rmSync(options.path, { force: true });
-    await new Promise<void>((resolve, reject) => {
+    // Who may not write to it cannot connect. That is all that tells root from others: Node cannot ask the kernel.
+    const umask = process.umask(0o177);
+    // Node binds it at once, so that nothing else is made under this mask.
+    const bound = new Promise<void>((resolve, reject) => {
       agent.#server.once('error', reject);
       agent.#server.listen({ path: options.path, backlog: mostConnections }, resolve);
     });
+    process.umask(umask);
+    await bound;
     agent.#server.on('error', error => options.onTrouble('the socket failed', messageOf(error)));
-    // Who may not write to it cannot connect. That is all that tells root from others: Node cannot ask the kernel.
-    chmodSync(options.path, 0o600);
     return agent;
   }
 
