@@ -9,8 +9,6 @@ export interface Made {
   readonly id: AttachmentId;
   /** Of that commit; undefined when its fate is unknown. */
   readonly revision: number | undefined;
-  /** What it was to write for the attachment and its addresses, by key. */
-  readonly values: ReadonlyMap<string, string>;
 }
 
 export class GuardedKv extends CheckingKv<CheckedKv> {
@@ -24,29 +22,26 @@ export class GuardedKv extends CheckingKv<CheckedKv> {
   }
 
   override async commit(commit: Commit, deadline: Deadline): Promise<CommitResult> {
-    const making = makingOf(commit);
+    const id = madeBy(commit);
     try {
       const result = await this.inner.commit(commit, deadline, this.#check);
       // One that found the attachment there has taken it up, and whose it was is not to be told.
-      if (result.won) this.made = making && { ...making, revision: result.revision };
+      if (result.won) this.made = id && { id, revision: result.revision };
       return result;
     } catch (error) {
-      if (error instanceof UnknownFateError && making !== undefined) this.made = { ...making, revision: undefined };
+      if (error instanceof UnknownFateError && id !== undefined) this.made = { id, revision: undefined };
       throw error;
     }
   }
 }
 
-/** What the commit makes if it wins; undefined for one that makes no attachment. */
-function makingOf({ conditions, writes }: Commit): Omit<Made, 'revision'> | undefined {
+/** The attachment that the commit makes if it wins; undefined for one that makes none. */
+function madeBy({ conditions, writes }: Commit): AttachmentId | undefined {
   const absent = new Set(conditions.flatMap(condition => ('absent' in condition ? [condition.absent] : [])));
-  const values = new Map<string, string>();
-  let id: AttachmentId | undefined;
   for (const write of writes) {
-    if (!('put' in write)) continue;
+    if (!('put' in write) || !absent.has(write.put)) continue;
     const parsed = parseKey(write.put);
-    if (parsed?.type === 'attachment' && absent.has(write.put)) id = parsed.id;
-    if (parsed?.type === 'attachment' || parsed?.type === 'address') values.set(write.put, write.value);
+    if (parsed?.type === 'attachment') return parsed.id;
   }
-  return id && { id, values };
+  return undefined;
 }
