@@ -1,5 +1,6 @@
 // The plugin's side of the agent's socket: hands one command over, and knows what may be done when no answer comes.
 import type { Deadline } from '../base/clock.ts';
+import { connectPipe } from './pipe.ts';
 import { type Answer, go, handshakeTime, Lines, line, parseFromAgent, type Request } from './protocol.ts';
 
 /**
@@ -12,17 +13,15 @@ export type Outcome = { readonly answer: Answer } | 'self' | 'lost' | 'late';
  * Asks the agent. Never throws: without a socket, refused, or no `taken` in time it is 'self'. Work begins only after our
  * `go`, so that a request is never done twice: a slow agent is waited for, and only a broken connection frees us.
  */
-export async function askAgent(socket: string, request: Request, deadline: Deadline): Promise<Outcome> {
-  const { connect } = await import('node:net');
+export function askAgent(socket: string, request: Request, deadline: Deadline): Promise<Outcome> {
   return new Promise(resolve => {
     const lines = new Lines();
     let isGone = false;
     let timer: NodeJS.Timeout;
-    const connection = connect(socket);
     const end = (outcome: Outcome): void => {
       clearTimeout(timer);
       // The agent sees at once that nobody waits any longer.
-      connection.destroy();
+      connection.close();
       resolve(outcome);
     };
     const broken = (): void => end(isGone ? 'lost' : 'self');
@@ -40,14 +39,15 @@ export async function askAgent(socket: string, request: Request, deadline: Deadl
         broken();
       }
     };
-    timer = setTimeout(() => end('self'), Math.min(handshakeTime, deadline.left()));
-    connection.on('data', (piece: Buffer) => {
-      const complete = lines.add(piece);
-      if (complete === undefined) broken();
-      else for (const text of complete) hear(text);
+    const connection = connectPipe(socket, {
+      onData: piece => {
+        const complete = lines.add(piece);
+        if (complete === undefined) broken();
+        else for (const text of complete) hear(text);
+      },
+      onEnd: broken,
     });
-    connection.on('error', broken);
-    connection.on('close', broken);
+    timer = setTimeout(() => end('self'), Math.min(handshakeTime, deadline.left()));
     connection.write(line(request));
   });
 }

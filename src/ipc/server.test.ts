@@ -96,6 +96,19 @@ describe('a plugin', () => {
     expect(await askAgent('/proc/kube-ipam/agent.sock', request, deadlineIn(5000))).toBe('self');
     writeFileSync(join(folder, 'file'), '');
     expect(await askAgent(join(folder, 'file'), request, deadlineIn(5000))).toBe('self');
+    expect(await askAgent(join(folder, 'x'.repeat(200)), request, deadlineIn(5000))).toBe('self');
+  });
+
+  it('sends and gets what does not fit into a socket at once', async () => {
+    const long = { ...request, conf: 'c'.repeat(3 * 2 ** 20) };
+    const stdout = 'ö'.repeat(2 ** 20);
+    let seen: Request | undefined;
+    await serve(one => {
+      seen = one;
+      return async () => ({ ...answer, stdout });
+    });
+    expect(await askAgent(path, long, deadlineIn(20_000))).toEqual({ answer: { ...answer, stdout } });
+    expect(seen).toEqual(long);
   });
 
   it('does the work itself when told so, or when it understands nothing', async () => {
