@@ -1,6 +1,7 @@
 // What the agent knows of a cluster: the pods of its own node from memory, everything else by one question to a standing connection.
 import { type Deadline, deadlineIn } from '../base/clock.ts';
 import { code, FailureError } from '../base/errors.ts';
+import type { Part, PartState } from '../base/part.ts';
 import type { Labels } from '../base/selector.ts';
 import type { Pod } from '../ipam/model.ts';
 import type { Api } from '../ipam/ports.ts';
@@ -8,7 +9,6 @@ import type { Client } from '../kube/client.ts';
 import { Informer } from '../kube/informer.ts';
 import type { Found, KubeObject, Pod as KubePod, Node } from '../kube/objects.ts';
 import { namespaces, nodes, pathOf, pods } from '../kube/resources.ts';
-import type { Part, PartState } from './part.ts';
 
 /** Milliseconds for which the identity of a cluster is believed. */
 const identityLife = 60_000;

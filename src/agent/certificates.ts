@@ -1,9 +1,9 @@
 // Keeps the certificates on a node as a mounted Secret has them: they are renewed without a restart.
 import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Part, PartState } from '../base/part.ts';
 import { certificateMode, certificatesIn } from '../host/certificates.ts';
 import { putFile } from '../host/files.ts';
-import type { Part, PartState } from './part.ts';
 
 /** Milliseconds between two looks; a kubelet itself takes about a minute. */
 const period = 10_000;

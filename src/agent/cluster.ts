@@ -1,5 +1,6 @@
 // The agent's side towards Kubernetes: one client, the pods of this node, the kubeconfig of the plugin, the election of gc, events.
 import type { Log } from '../base/log.ts';
+import type { Part } from '../base/part.ts';
 import type { Api } from '../ipam/ports.ts';
 import { type Client, openClient } from '../kube/client.ts';
 import type { TargetSource } from '../kube/credentials.ts';
@@ -8,7 +9,6 @@ import type { Pod as KubePod } from '../kube/objects.ts';
 import { NodePods, WarmApi } from './api.ts';
 import { GcElection } from './gc-election.ts';
 import { KubeconfigKeeper, type KubeconfigOptions } from './kubeconfig.ts';
-import type { Part } from './part.ts';
 
 export interface ClusterOptions {
   /** How the agent itself reaches the API. */

@@ -1,7 +1,8 @@
 // Elects the one agent of a cluster that judges, beside its own node, what no living agent is there for.
+
+import type { Part, PartState } from '../base/part.ts';
 import type { Client } from '../kube/client.ts';
 import { Election, type ElectionTiming } from '../kube/election.ts';
-import type { Part, PartState } from './part.ts';
 
 export interface GcElectionOptions {
   /** Of the Lease: the same for all agents of the cluster. */

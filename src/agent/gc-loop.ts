@@ -4,7 +4,9 @@ import { join } from 'node:path';
 import { renewableDeadline } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Counter, Histogram, Metrics } from '../base/metrics.ts';
 import { nodeNameOf } from '../base/node-name.ts';
+import type { Part, PartState } from '../base/part.ts';
 import type { AccessConfig } from '../ipam/config.ts';
 import { describeAddresses, describePod } from '../ipam/describe.ts';
 import { nodeOf } from '../ipam/open.ts';
@@ -12,8 +14,6 @@ import type { GcApi, Surroundings } from '../ipam/ports.ts';
 import { whyBlind } from '../ipam/service/namespace.ts';
 import { type Finding, type SweepOptions, sweepEarlierBoots } from '../ipam/service/sweep.ts';
 import { type Reach, Sweeper } from '../ipam/service/sweeper.ts';
-import type { Counter, Histogram, Metrics } from './metrics.ts';
-import type { Part, PartState } from './part.ts';
 
 export interface GcTimes {
   /** Milliseconds between the end of a scan and the beginning of the next. */

@@ -4,11 +4,11 @@ import { backoff, type Deadline, deadlineIn } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
 import { makeFolder } from '../base/folder.ts';
 import type { Log } from '../base/log.ts';
+import type { Part, PartState } from '../base/part.ts';
 import { writeAtomically } from '../host/atomic-file.ts';
 import type { Client } from '../kube/client.ts';
 import type { ApiTarget } from '../kube/config.ts';
 import { pathOf, serviceAccounts } from '../kube/resources.ts';
-import type { Part, PartState } from './part.ts';
 
 /** A token is asked for this long, in seconds: an agent may be stopped for a day, and the plugin goes on. */
 const tokenSeconds = 48 * 3600;

@@ -2,7 +2,7 @@
 import { readFileSync } from 'node:fs';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
-import type { Part, PartState } from './part.ts';
+import type { Part, PartState } from '../base/part.ts';
 
 /** Milliseconds between two looks: the first, and the longest while there is nothing to be won. */
 const [shortPause, longPause] = [10_000, 600_000];

@@ -2,8 +2,8 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { code, FailureError, messageOf } from '../base/errors.ts';
-import type { Metrics } from './metrics.ts';
-import type { Part, PartState } from './part.ts';
+import type { Metrics } from '../base/metrics.ts';
+import type { Part, PartState } from '../base/part.ts';
 
 const mostConnections = 64;
 

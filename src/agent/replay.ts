@@ -2,13 +2,13 @@
 import { deadlineIn } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
+import type { Metrics } from '../base/metrics.ts';
+import type { Part, PartState } from '../base/part.ts';
 import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import { release } from '../ipam/service/release.ts';
 import { Spool, type WaitingDel } from '../ipam/spool.ts';
 import { GuardedKv } from './guard.ts';
-import type { Metrics } from './metrics.ts';
-import type { Part, PartState } from './part.ts';
 import type { WarmStores } from './stores.ts';
 import { attachmentKey, type Turns } from './turns.ts';
 

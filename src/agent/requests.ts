@@ -2,15 +2,15 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+import type { Counter, Histogram, Metrics } from '../base/metrics.ts';
 import { nodeNameOf } from '../base/node-name.ts';
+import type { Part, PartState } from '../base/part.ts';
 import { isObject } from '../base/section.ts';
 import { parseConf } from '../cni/netconf.ts';
 import { type Parts, runPlugin } from '../cni/plugin.ts';
 import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
 import type { Answer, Request, SameFile } from '../ipc/protocol.ts';
 import { AgentServer, type Caller, type Work } from '../ipc/server.ts';
-import type { Counter, Histogram, Metrics } from './metrics.ts';
-import type { Part, PartState } from './part.ts';
 import { Session, type SessionTools } from './session.ts';
 import { attachmentKey, type Turns } from './turns.ts';
 

@@ -1,11 +1,11 @@
 // Keeps the stores of this node's networks open before a pod needs them, and knows which of them answer.
 import { deadlineIn } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
+import type { Metrics } from '../base/metrics.ts';
+import type { Part, PartState } from '../base/part.ts';
 import type { AccessConfig } from '../ipam/config.ts';
 import { formatKey } from '../store/keys.ts';
 import type { EtcdTarget } from '../store/target.ts';
-import type { Metrics } from './metrics.ts';
-import type { Part, PartState } from './part.ts';
 import type { WarmStores } from './stores.ts';
 
 /** Milliseconds between two looks, well below the time after which an idle store is closed. */

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { ClientGcApi } from '../../src/agent/gc-api.ts';
 import { GcLoop, type GcSurroundings, type GcTimes } from '../../src/agent/gc-loop.ts';
-import { Metrics } from '../../src/agent/metrics.ts';
+import { Metrics } from '../../src/base/metrics.ts';
 import { Log } from '../../src/base/log.ts';
 import { readMachine } from '../../src/base/node.ts';
 import { type AccessConfig, readAccessConfig } from '../../src/ipam/config.ts';
@@ -290,7 +290,7 @@ onCluster({ ranges }, here => {
 describe('in a container without the host’s network namespaces', () => {
   const program = `
     import { GcLoop } from ${JSON.stringify(join(import.meta.dirname, '../../src/agent/gc-loop.ts'))};
-    import { Metrics } from ${JSON.stringify(join(import.meta.dirname, '../../src/agent/metrics.ts'))};
+    import { Metrics } from ${JSON.stringify(join(import.meta.dirname, '../../src/base/metrics.ts'))};
     const log = { info() {}, debug() {}, warn() {}, error() {} };
     const networks = () => { throw new Error('nothing must be looked at'); };
     const loop = new GcLoop({ networks, leads: () => true, log, metrics: new Metrics() }, { interval: 1e6 });

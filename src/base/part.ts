@@ -1,4 +1,4 @@
-// What the agent is made of: parts that start, tell how they are, and stop.
+// What a daemon is made of: parts that start, tell how they are, and stop.
 
 export interface PartState {
   readonly ready: boolean;
