@@ -21,6 +21,21 @@ export interface Workload {
   readonly name: string;
 }
 
+/** Features that hold addresses for objects of Kubernetes. */
+export const features = ['public-ip', 'eip'] as const;
+export type Feature = (typeof features)[number];
+
+/** The object for which a feature holds an address: it wants it, and which node carries it stands elsewhere. */
+export interface ServiceHolder {
+  readonly feature: Feature;
+  /** Of the API; the core's is "". */
+  readonly group: string;
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+}
+
 /** An attachment that uses an address, and where it lives. */
 export interface Holder extends AttachmentId {
   readonly machine: string;
@@ -42,6 +57,12 @@ export interface OwnerRecord extends Holder {
   readonly holders: readonly Holder[];
   /** Of a sticky address. */
   readonly workload?: Workload;
+  /** Of kind service: who wants the address, of several objects the oldest; absent: a feature that this version does not know. */
+  readonly holder?: ServiceHolder;
+  /** Of kind service: the pool that gave the address. */
+  readonly pool?: string;
+  /** Of kind service: who shares the pool's address with the holder, in the order in which they came. */
+  readonly sharers?: readonly ServiceHolder[];
   /** Of a fixed address: seconds for which it is held, after its release, for whoever names it. */
   readonly hold?: number;
   /** Of a hold: whether anybody who names the address may have it, or only its former owner. */
@@ -95,6 +116,39 @@ function parseWorkload(value: unknown): Workload | undefined {
   return kind && { namespace: textOf(value, 'namespace'), kind, name: textOf(value, 'name') };
 }
 
+function parseService(value: unknown): ServiceHolder | undefined {
+  if (!isObject(value)) return undefined;
+  const feature = features.find(one => one === value.feature);
+  const text = (key: string) => textOf(value, key);
+  return (
+    feature && {
+      feature,
+      group: text('group'),
+      kind: text('kind'),
+      namespace: text('namespace'),
+      name: text('name'),
+      uid: text('uid'),
+    }
+  );
+}
+
+/** Feature, group and kind stand with the holder: they are the same for all. */
+function parseSharers(holder: ServiceHolder, sharers: unknown): ServiceHolder[] {
+  return (Array.isArray(sharers) ? sharers : []).filter(isObject).map(one => ({
+    ...holder,
+    namespace: textOf(one, 'namespace'),
+    name: textOf(one, 'name'),
+    uid: textOf(one, 'uid'),
+  }));
+}
+
+function parseServiceFields(raw: Readonly<Record<string, unknown>>): Pick<OwnerRecord, 'holder' | 'pool' | 'sharers'> {
+  const holder = parseService(raw.holder);
+  const sharers = holder === undefined ? [] : parseSharers(holder, raw.sharers);
+  const pool = textOf(raw, 'pool');
+  return { ...(holder && { holder }), ...(pool && { pool }), ...(sharers.length > 0 && { sharers }) };
+}
+
 /** Reads an owner record. A value that cannot be read is an owner of unknown kind: the address is taken. */
 export function parseOwner(value: string): OwnerRecord {
   const raw = parseObject(value) ?? {};
@@ -110,6 +164,7 @@ export function parseOwner(value: string): OwnerRecord {
     since: textOf(raw, 'since'),
     holders,
     ...(workload && { workload }),
+    ...(kind === 'service' && parseServiceFields(raw)),
     ...(typeof hold === 'number' && hold > 0 && { hold }),
     ...(byName === true && { byName }),
     ...(typeof reason === 'string' && { reason }),

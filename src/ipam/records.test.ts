@@ -1,17 +1,20 @@
 // What is written: who owns an address, holds and for whom they are, the recorded ranges.
 import { describe, expect, it } from 'vitest';
 import { readNetworkConfig } from './config.ts';
-import { type OwnerRecord, parseOwner } from './model.ts';
+import { type OwnerRecord, parseOwner, type ServiceHolder } from './model.ts';
 import {
   afterRelease,
   describeRanges,
   endsOf,
   holderOf,
   holdIsFor,
+  isOfFeature,
   type Owner,
   renderOwner,
+  renderService,
   renderSticky,
   renewOwner,
+  renewService,
 } from './records.ts';
 
 const now = Date.UTC(2026, 0, 2, 3, 4, 5, 678);
@@ -134,5 +137,52 @@ describe('recorded ranges', () => {
   it('a cursor is named by the ends of its set, in the order configured', () => {
     const [set] = read({ ranges: [[{ subnet: '10.2.0.0/24' }, { subnet: '10.1.0.0/24' }]] }).sets;
     expect(endsOf(set!)).toEqual({ first: { family: 4, value: 0x0a020001n }, last: { family: 4, value: 0x0a0100fen } });
+  });
+});
+
+describe('of a feature', () => {
+  const web: ServiceHolder = {
+    feature: 'public-ip',
+    group: '',
+    kind: 'Service',
+    namespace: 'shop',
+    name: 'web',
+    uid: 'u1',
+  };
+  const api: ServiceHolder = { ...web, name: 'api', uid: 'u2' };
+
+  it('a record names the object that wants the address, and the pool that gave it', () => {
+    const record = parseOwner(renderService(web, { cluster: 'east', pool: 'public' }, now));
+    expect(record).toMatchObject({ kind: 'service', cluster: 'east', since: '2026-01-02T03:04:05Z', pool: 'public' });
+    expect(record.holder).toEqual(web);
+    expect(record.holders).toEqual([]);
+    expect(record.sharers).toBeUndefined();
+    expect(parseOwner(renderService(web, { cluster: 'east' }, now))).not.toHaveProperty('pool');
+  });
+
+  it('it is only the feature’s own, in its own cluster', () => {
+    const record = parseOwner(renderService(web, { cluster: 'east' }, now));
+    expect(isOfFeature(record, 'public-ip', 'east')).toBe(true);
+    expect(isOfFeature(record, 'eip', 'east')).toBe(false);
+    expect(isOfFeature(record, 'public-ip', 'west')).toBe(false);
+    for (const raw of [
+      { ...record.raw, kind: 'dynamic' },
+      { ...record.raw, holder: { feature: 'newer' } },
+    ]) {
+      expect(isOfFeature(parseOwner(JSON.stringify(raw)), 'public-ip', 'east')).toBe(false);
+    }
+  });
+
+  it('another holder and other sharers leave the rest as it is', () => {
+    const first = renderService(web, { cluster: 'east', pool: 'public' }, now);
+    const old = parseOwner(JSON.stringify({ ...JSON.parse(first), later: [1] }));
+    const shared = parseOwner(renewService(old, web, [api]));
+    expect(shared).toMatchObject({ holder: web, sharers: [api], pool: 'public', since: old.since });
+    expect(shared.raw.later).toEqual([1]);
+    const inherited = parseOwner(renewService(shared, api, []));
+    expect(inherited.holder).toEqual(api);
+    expect(inherited.raw).not.toHaveProperty('sharers');
+    expect(inherited.raw.later).toEqual([1]);
+    expect(parseOwner(renewService(shared, web)).sharers).toEqual([api]);
   });
 });

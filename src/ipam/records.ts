@@ -5,7 +5,15 @@ import { formatIp, type Ip } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
 import type { AttachmentId } from '../store/keys.ts';
 import type { AccessConfig, NetworkConfig } from './config.ts';
-import { type Holder, type OwnerRecord, type Pod, sameAttachment, type Workload } from './model.ts';
+import {
+  type Feature,
+  type Holder,
+  type OwnerRecord,
+  type Pod,
+  type ServiceHolder,
+  sameAttachment,
+  type Workload,
+} from './model.ts';
 import type { RangeSet } from './range.ts';
 
 /** Whom an address is given to. */
@@ -60,6 +68,45 @@ export function renderSticky(
 /** As a holder of an address, with network and interface left to the record. */
 function stickyHolder({ node, machine, boot, containerID, netns, pod }: Holder) {
   return { node, machine, boot, containerID, netns, ...(pod && { pod }) };
+}
+
+export interface ServiceOptions {
+  readonly cluster: string;
+  /** The pool that gives the address; absent for one that the object names itself. */
+  readonly pool?: string;
+}
+
+/** An address that a feature holds for an object of Kubernetes. It is on no lease. */
+export function renderService(holder: ServiceHolder, { cluster, pool }: ServiceOptions, now: number): string {
+  return JSON.stringify({
+    cluster,
+    kind: 'service',
+    since: timestamp(now),
+    holder: { ...namesOf(holder), feature: holder.feature, group: holder.group, kind: holder.kind },
+    ...(pool !== undefined && { pool }),
+  });
+}
+
+/** The same record with another holder or other sharers: since when, its pool and fields of later versions stay. */
+export function renewService(old: OwnerRecord, holder: ServiceHolder, sharers = old.sharers ?? []): string {
+  const { sharers: _, ...raw } = old.raw;
+  const { feature, group, kind } = holder;
+  const value = { ...raw, holder: { ...namesOf(holder), feature, group, kind } };
+  return JSON.stringify(sharers.length === 0 ? value : { ...value, sharers: sharers.map(namesOf) });
+}
+
+/** Feature, group and kind are the holder's: they are the same for all. */
+function namesOf({ namespace, name, uid }: ServiceHolder) {
+  return { namespace, name, uid };
+}
+
+/** Whether the record is a feature's own in this cluster: only then may that feature write or delete it. */
+export function isOfFeature(
+  { kind, cluster: theirs, holder }: OwnerRecord,
+  feature: Feature,
+  cluster: string,
+): boolean {
+  return kind === 'service' && theirs === cluster && holder?.feature === feature;
 }
 
 /** In the order in which records are written. */
