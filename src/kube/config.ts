@@ -11,7 +11,7 @@ import { type StampedFile, stampOf } from '../base/stamp.ts';
 export interface ApiTarget {
   /** What it was read from, in words for messages. */
   readonly source: string;
-  /** `https://host:port` */
+  /** `https://host:port`, or `http://host:port` where that was asked for by name. */
   readonly server: string;
   readonly host: string;
   readonly port: number;
@@ -40,7 +40,10 @@ export interface KubeconfigOptions {
   readonly context?: string | undefined;
 }
 
-/** Throws code 7 that names file, key and rule, every problem at once and never the value of a secret. */
+/**
+ * Throws code 7 that names file, key and rule, every problem at once and never the value of a secret; code 11 while there
+ * is no such file, which whoever keeps it may have yet to write.
+ */
 export function readKubeconfig(path: string, options: KubeconfigOptions = {}): ApiTarget {
   const source = `kubeconfig ${path}`;
   const own = { path, stamp: stampOf(path) };
@@ -78,6 +81,18 @@ export function inClusterTarget(
   return { source, ...url, tls: { ca }, token, namespace, files: files.read };
 }
 
+/**
+ * An API server by its URL alone, without credentials: what `kubectl proxy` offers, or one that was started with plain
+ * HTTP. Throws code 7.
+ */
+export function endpointTarget(endpoint: string): ApiTarget {
+  const url = serverUrl(endpoint, ['http:', 'https:']);
+  const source = 'API endpoint';
+  if (url === undefined)
+    throw unusable(source, 'its URL must be http://HOST:PORT or https://HOST:PORT, without user and password');
+  return { source, ...url, tls: {}, namespace: 'default', files: [] };
+}
+
 function namespaceIn(folder: string): string {
   try {
     return readFileSync(join(folder, 'namespace'), 'utf8').trim() || 'default';
@@ -86,16 +101,17 @@ function namespaceIn(folder: string): string {
   }
 }
 
-function unusable(source: string, problem: string): FailureError {
-  return new FailureError(code.config, `${source} cannot be used: ${problem}`);
+function unusable(source: string, problem: string, failureCode: number = code.config): FailureError {
+  return new FailureError(failureCode, `${source} cannot be used: ${problem}`);
 }
 
 function text(source: string, path: string): string {
   try {
     return readFileSync(path, 'utf8');
   } catch (error) {
-    const why = systemCode(error) === 'ENOENT' ? 'there is no such file' : messageOf(error);
-    throw unusable(source, why);
+    if (systemCode(error) !== 'ENOENT') throw unusable(source, messageOf(error));
+    const rule = 'there is no such file; where an agent keeps it, look whether that runs, and at its /readyz';
+    throw unusable(source, rule, code.tryAgain);
   }
 }
 
@@ -188,12 +204,13 @@ function readServer(cluster: Section): Server | undefined {
   return (value && serverUrl(value)) || cluster.wrong('server', rule);
 }
 
-function serverUrl(value: string): Server | undefined {
+function serverUrl(value: string, protocols: readonly string[] = ['https:']): Server | undefined {
   const url = URL.parse(value);
-  if (url?.protocol !== 'https:' || url.username !== '' || url.password !== '') return undefined;
-  const { origin, hostname, pathname } = url;
+  if (url === null || !protocols.includes(url.protocol) || url.username !== '' || url.password !== '') return undefined;
+  const { origin, protocol, hostname, pathname } = url;
   const host = hostname.replace(/^\[|\]$/g, '');
-  return { server: origin, host, port: Number(url.port) || 443, basePath: pathname.replace(/\/+$/, '') };
+  const port = Number(url.port) || (protocol === 'https:' ? 443 : 80);
+  return { server: origin, host, port, basePath: pathname.replace(/\/+$/, '') };
 }
 
 function readTrust(cluster: Section, files: Files): TlsSettings {

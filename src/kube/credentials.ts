@@ -1,18 +1,21 @@
 // Keeps a target up to date: certificates, tokens and kubeconfig files are replaced under a program that runs for weeks.
 import { isUnchanged } from '../base/stamp.ts';
-import { type ApiTarget, inClusterTarget, NeedsAssetError, readKubeconfig } from './config.ts';
+import { type ApiTarget, endpointTarget, inClusterTarget, NeedsAssetError, readKubeconfig } from './config.ts';
 
-/** Reads a target from its files, as they are now. Throws code 7 when it cannot. */
+/** Reads a target from its files, as they are now. Throws code 7 when it cannot, 11 when its kubeconfig is not there. */
 export type ReadTarget = () => ApiTarget | Promise<ApiTarget>;
 
 export interface TargetSource {
+  /** A URL that needs no credentials; wins over the others. */
+  readonly endpoint?: string | undefined;
   /** Absent: the service account of the pod that this process runs in. */
   readonly kubeconfig?: string | undefined;
   readonly context?: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
 }
 
-export function targetReader({ kubeconfig, context, env }: TargetSource): ReadTarget {
+export function targetReader({ endpoint, kubeconfig, context, env }: TargetSource): ReadTarget {
+  if (endpoint !== undefined) return () => endpointTarget(endpoint);
   if (kubeconfig === undefined) return () => inClusterTarget(env);
   return async () => {
     try {

@@ -1,6 +1,6 @@
-// One HTTP exchange with an API server over node:https: connections are kept, and proxies of the environment are not used.
-import type { IncomingMessage } from 'node:http';
-import { Agent, type RequestOptions, request } from 'node:https';
+// One HTTP exchange with an API server over node:https (or node:http, where a URL asks for it): connections are kept, and proxies of the environment are not used.
+import http, { type ClientRequest, type IncomingMessage } from 'node:http';
+import https, { type RequestOptions } from 'node:https';
 import type { Deadline } from '../base/clock.ts';
 import { connectionReason, tlsOptions } from '../base/dial.ts';
 import { FailureError, systemCode } from '../base/errors.ts';
@@ -24,22 +24,26 @@ export type Reply =
 /** A page of 500 large objects is a tenth of this: more is another server, and must not fill the memory. */
 const largestBody = 64 * 1024 * 1024;
 
+const kept = { keepAlive: true, keepAliveMsecs: 15_000, maxSockets: 50, maxFreeSockets: 8 };
+
 const unwanted = 'it is no longer wanted';
 
 export class Exchanges implements Disposable {
   /** A peer that is gone without a word is noticed within half a minute, as the kernel asks it. */
-  readonly #agent = new Agent({ keepAlive: true, keepAliveMsecs: 15_000, maxSockets: 50, maxFreeSockets: 8 });
+  readonly #agent = new https.Agent(kept);
+  readonly #plainAgent = new http.Agent(kept);
 
   [Symbol.dispose](): void {
     this.#agent.destroy();
+    this.#plainAgent.destroy();
   }
 
   /** Sends the call and waits for the head of the answer. Throws code 7 for certificates that cannot be used. */
   send(call: Call, target: ApiTarget, deadline: Deadline, signal?: AbortSignal): Promise<Reply> {
     return new Promise((resolve, reject) => {
-      let sending: ReturnType<typeof request>;
+      let sending: ClientRequest;
       try {
-        sending = request(this.#options(call, target));
+        sending = this.#request(call, target);
       } catch (error) {
         return reject(unusableCertificates(target, error));
       }
@@ -70,33 +74,38 @@ export class Exchanges implements Disposable {
     });
   }
 
-  #options({ method, path, query = {}, body, contentType }: Call, target: ApiTarget): RequestOptions {
-    const { host, port, basePath, token } = target;
-    const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] !== undefined);
-    const search = given.length === 0 ? '' : `?${new URLSearchParams(given)}`;
-    return {
-      agent: this.#agent,
-      host,
-      port,
-      method,
-      path: `${basePath}${path}${search}`,
-      ...tlsOptions(host, target.tls),
-      headers: {
-        accept: 'application/json',
-        'user-agent': `kube-ipam/${version}`,
-        ...(token !== undefined && { authorization: `Bearer ${token}` }),
-        ...(body !== undefined && {
-          'content-type': contentType ?? 'application/json',
-          'content-length': Buffer.byteLength(body),
-        }),
-      },
-    };
+  #request(call: Call, target: ApiTarget): ClientRequest {
+    const options = requestOptions(call, target);
+    if (target.server.startsWith('http:')) return http.request({ ...options, agent: this.#plainAgent });
+    return https.request({ ...options, ...tlsOptions(target.host, target.tls), agent: this.#agent });
   }
 
   /** A server that does not answer may have vanished under all its connections: the next call is to find out anew. */
   #closeIdle(): void {
-    for (const sockets of Object.values(this.#agent.freeSockets)) for (const socket of sockets ?? []) socket.destroy();
+    const free = [this.#agent, this.#plainAgent].flatMap(({ freeSockets }) => Object.values(freeSockets));
+    for (const sockets of free) for (const socket of sockets ?? []) socket.destroy();
   }
+}
+
+function requestOptions({ method, path, query = {}, body, contentType }: Call, target: ApiTarget): RequestOptions {
+  const { host, port, basePath, token } = target;
+  const given = Object.entries(query).filter((entry): entry is [string, string] => entry[1] !== undefined);
+  const search = given.length === 0 ? '' : `?${new URLSearchParams(given)}`;
+  return {
+    host,
+    port,
+    method,
+    path: `${basePath}${path}${search}`,
+    headers: {
+      accept: 'application/json',
+      'user-agent': `kube-ipam/${version}`,
+      ...(token !== undefined && { authorization: `Bearer ${token}` }),
+      ...(body !== undefined && {
+        'content-type': contentType ?? 'application/json',
+        'content-length': Buffer.byteLength(body),
+      }),
+    },
+  };
 }
 
 /** The whole body, by the deadline. */

@@ -17,7 +17,9 @@ import { authority } from '../helpers/certificates.ts';
 import { freePorts } from '../helpers/etcd.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
 import { type Damage, DamagingProxy } from '../helpers/kubernetes/damaging-proxy.ts';
+import { kubernetesProgram } from '../helpers/kubernetes/tools.ts';
 import { project } from '../helpers/project.ts';
+import { endsWithParent, ServerProcess } from '../helpers/server-process.ts';
 import { startBlackHole } from '../helpers/tcp-servers.ts';
 
 const obstacle = whyNoControlPlane();
@@ -301,6 +303,40 @@ describe.skipIf(obstacle !== undefined)('against a real API server', () => {
   });
 
   describe('the client', () => {
+    it('goes by a URL alone, as `kubectl proxy` offers one', async () => {
+      const [port] = await freePorts(1);
+      const { host } = new URL(`http://127.0.0.1:${port}`);
+      const argv = [kubernetesProgram('kubectl')!, '--kubeconfig', admin(), 'proxy', '--port', String(port)];
+      const answers = () =>
+        fetch(`http://${host}/version`).then(
+          ({ ok }) => ok,
+          () => false,
+        );
+      const server = new ServerProcess({ name: 'kubectl proxy', argv: [...endsWithParent, ...argv], answers });
+      try {
+        await server.ready();
+        await using byUrl = await openClient({ endpoint: `http://${host}/`, env: {} });
+        expect((await byUrl.get(web1, soon()))?.object.metadata.name).toBe('web-1');
+        const { items, resourceVersion } = await byUrl.list(inDefault(), {}, soon());
+        const changes = await byUrl.watch<ConfigMap>(
+          inDefault(),
+          { resourceVersion, timeoutSeconds: 20, silence: 20_000 },
+          never,
+        );
+        const made = { metadata: { name: `by-url-${items.length}` } };
+        await byUrl.create(inDefault(), made, soon());
+        for await (const event of changes) {
+          expect(event).toMatchObject({ type: 'ADDED', object: { metadata: { name: made.metadata.name } } });
+          break;
+        }
+      } finally {
+        await server.kill();
+      }
+      const wrong = await failure(openClient({ endpoint: 'http://u:secret@h:1', env: {} }));
+      expect(wrong.code).toBe(code.config);
+      expect(wrong.message).not.toContain('secret');
+    });
+
     let client: Client;
     beforeAll(async () => {
       client = await openClient({ kubeconfig: admin(proxy.url), env: {} });
