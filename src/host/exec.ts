@@ -1,5 +1,6 @@
 // The only starter of other programs: argument lists, never a shell, and a deadline unless a person sits before it.
 import { execFile, spawn } from 'node:child_process';
+import { createInterface } from 'node:readline';
 import type { Deadline } from '../base/clock.ts';
 import { messageOf, systemCode } from '../base/errors.ts';
 
@@ -12,20 +13,26 @@ export interface Finished {
   readonly failure?: string;
 }
 
-/** Runs a program to its end. `env` is its whole environment; `input` is all of its stdin. Never throws. */
+/**
+ * Runs a program to its end. `env` is its whole environment; `input` is all of its stdin; `signal` ends it early. Never
+ * throws.
+ */
 export function execute(
   file: string,
   args: readonly string[],
   env: Readonly<Record<string, string>>,
   input: string,
   deadline: Deadline,
+  signal?: AbortSignal,
 ): Promise<Finished> {
   return new Promise(resolve => {
     const options = {
       env,
       timeout: Math.max(1, Math.ceil(deadline.left())),
       killSignal: 'SIGKILL' as const,
-      maxBuffer: 2 ** 22,
+      // The addresses of a node that has a hundred thousand of them.
+      maxBuffer: 2 ** 25,
+      ...(signal !== undefined && { signal }),
     };
     const child = execFile(file, [...args], options, (error, stdout, stderr) => {
       if (error === null) return resolve({ code: 0, stdout, stderr });
@@ -57,4 +64,62 @@ export function attach(
       resolve(code === null ? { code: undefined, failure: String(signal) } : { code }),
     );
   });
+}
+
+/** What a kept-open program says, as it says it. */
+export interface Listener {
+  /** A whole line of its stdout, without the newline. */
+  line(text: string): void;
+  /** A whole line of its stderr. */
+  complaint(text: string): void;
+  /** Its last word, once: its exit code, signal, or why it could not be started. Nothing is said after it. */
+  ended(why: string): void;
+}
+
+/** A program that runs beside this one and is spoken to in lines. */
+export interface Conversation extends Disposable {
+  /** Undefined when it could not be started. */
+  readonly pid: number | undefined;
+  /** Queues text for its stdin, and never waits; false once it has ended. */
+  say(text: string): boolean;
+  /** Closes its stdin: a program that reads to the end then ends by itself. */
+  hangUp(): void;
+  /** SIGKILL. */
+  [Symbol.dispose](): void;
+}
+
+/**
+ * Starts a program that stays, with pipes to all its streams; their ends are how it learns that this process was killed.
+ * Never throws: a program that cannot be started is told to `ended`, later.
+ */
+export function converse(
+  file: string,
+  args: readonly string[],
+  env: Readonly<Record<string, string>>,
+  listener: Listener,
+): Conversation {
+  const child = spawn(file, [...args], { env, stdio: 'pipe' });
+  let last: string | undefined;
+  const end = (why: string): void => {
+    if (last !== undefined) return;
+    last = why;
+    listener.ended(why);
+  };
+  createInterface({ input: child.stdout, crlfDelay: Number.POSITIVE_INFINITY }).on('line', text => listener.line(text));
+  createInterface({ input: child.stderr, crlfDelay: Number.POSITIVE_INFINITY }).on('line', text =>
+    listener.complaint(text),
+  );
+  child.stdin.on('error', () => {});
+  child.on('error', error => end(systemCode(error) ?? messageOf(error)));
+  child.on('close', (code, signal) => end(code === null ? String(signal) : `exit code ${code}`));
+  return {
+    pid: child.pid,
+    say(text) {
+      if (last !== undefined || !child.stdin.writable) return false;
+      child.stdin.write(text);
+      return true;
+    },
+    hangUp: () => child.stdin.end(),
+    [Symbol.dispose]: () => void child.kill('SIGKILL'),
+  };
 }
