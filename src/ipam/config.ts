@@ -9,6 +9,7 @@ import { parseSpan, type Span } from '../net/span.ts';
 import { namePattern } from '../store/keys.ts';
 import type { StoreTarget } from '../store/target.ts';
 import { defaultDataDir, defaultTimeout } from './defaults.ts';
+import { featureNode, features, poolPrefix } from './model.ts';
 import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange, selectorKeys } from './range.ts';
 import { type Route, readRoutes } from './routes.ts';
 import { readStoreTarget } from './store-config.ts';
@@ -33,9 +34,15 @@ export interface StickySettings {
   readonly vms: boolean;
 }
 
-export interface NetworkConfig extends AccessConfig {
+/** What an allocation goes by, be it from the ranges of a network or from a pool. */
+export interface Allotment extends Pick<AccessConfig, 'network' | 'cluster' | 'cooldown' | 'timeout'> {
   readonly sets: readonly RangeSet[];
   readonly exclude: readonly Span[];
+  /** Seconds for which a released fixed address that lies among the random ones is kept for whoever names it. */
+  readonly fixedHold: number;
+}
+
+export interface NetworkConfig extends AccessConfig, Allotment {
   readonly routes: readonly Route[];
   readonly resolvConf: string | undefined;
   readonly status: 'full' | 'local';
@@ -44,8 +51,6 @@ export interface NetworkConfig extends AccessConfig {
   /** Path of the kubeconfig; pods' annotations and labels count if and only if it is set. */
   readonly kubeConfig: string | undefined;
   readonly sticky: StickySettings;
-  /** Seconds for which a released fixed address that lies among the random ones is kept for whoever names it. */
-  readonly fixedHold: number;
   /** Keys that no ADD can be served with. */
   readonly unsupportedKeys: readonly string[];
 }
@@ -66,6 +71,8 @@ export function readNetworkConfig(conf: Readonly<Record<string, unknown>>, cniVe
   const root = new Section(conf, '', problems);
   const ipam = ipamSection(root);
   const access = readAccess(root, ipam);
+  if (access.network.startsWith(poolPrefix))
+    root.wrong('name', `names that begin with "${poolPrefix}" are those of pools`);
   const kubeConfig = readKubeConfig(ipam);
   const config: NetworkConfig = {
     ...access,
@@ -120,7 +127,7 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
     network: root.text('name') ?? '',
     space: name('addressSpace') ?? defaults.space,
     cluster: name('cluster', tuning) ?? defaults.cluster,
-    nodeName: name('nodeName'),
+    nodeName: ipam.parsed('nodeName', asNodeName, `${nameRule}, and be none of ${featureNodes.join(', ')}`),
     store: readStoreTarget(ipam, dataDir, tuningProblems),
     cooldown: readHold(tuning, 'cooldown', 0),
     timeout: tuning.parsed('timeout', parseDeadline, deadlineRule) ?? defaults.timeout,
@@ -133,10 +140,18 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
   };
 }
 
-const nameRule = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"';
+export const nameRule = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"';
 
-function asName(value: unknown): string | undefined {
+export function asName(value: unknown): string | undefined {
   return typeof value === 'string' && namePattern.test(value) ? value : undefined;
+}
+
+/** Where features keep their attachments: a DEL must not come upon them. */
+const featureNodes = features.map(featureNode);
+
+function asNodeName(value: unknown): string | undefined {
+  const name = asName(value);
+  return name !== undefined && featureNodes.includes(name) ? undefined : name;
 }
 
 function asAbsolutePath(value: unknown): string | undefined {
@@ -228,11 +243,12 @@ function checkSetCount(sets: readonly RangeSet[], ipam: Section, cniVersion: str
   }
 }
 
-function readExclude(ipam: Section): Span[] {
-  return ipam.list('exclude').flatMap((item, i) => {
+/** Of a network or of a pool. */
+export function readExclude(section: Section): Span[] {
+  return section.list('exclude').flatMap((item, i) => {
     const span = typeof item === 'string' ? parseSpan(item) : undefined;
     if (span !== undefined) return [span];
-    ipam.problems.add(`${ipam.pathOf('exclude')}[${i}]`, item, 'must be an address, a subnet, or "first-last"');
+    section.problems.add(`${section.pathOf('exclude')}[${i}]`, item, 'must be an address, a subnet, or "first-last"');
     return [];
   });
 }

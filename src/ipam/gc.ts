@@ -2,7 +2,7 @@
 import type { Machine } from '../base/node.ts';
 import type { Found, Pod as KubePod, Node, NodeCondition, StatefulSet } from '../kube/objects.ts';
 import type { AttachmentId } from '../store/keys.ts';
-import { type Holder, type OwnerRecord, sameAttachment } from './model.ts';
+import { featureNode, features, type Holder, type OwnerRecord, sameAttachment } from './model.ts';
 
 /** The kubelet writes the uid of a static pod into this annotation of the mirror that the API shows. */
 const mirrorAnnotation = 'kubernetes.io/config.mirror';
@@ -53,8 +53,8 @@ export function whyImmortal({ kind, cluster: theirs }: OwnerRecord, cluster: str
   return theirs === cluster ? undefined : `it belongs to cluster ${theirs}`;
 }
 
-/** Where features keep their parts in place of a node's name. */
-const featureNodes = ['kube-ipam.eip', 'kube-ipam.public-ip'];
+/** Features judge themselves what they keep in the place of a node. */
+const featureNodes = features.map(featureNode);
 
 /** Why no rule may touch this attachment; undefined when one may. */
 export function whyUntouchable({ id, owners }: Subject, cluster: string): string | undefined {

@@ -1,6 +1,6 @@
 // What the store's values mean: owner records, attachments, recorded networks, the format mark.
 import { isObject } from '../base/section.ts';
-import { formatIp, type Ip, parseIp } from '../net/ip.ts';
+import { type Family, formatIp, type Ip, parseIp } from '../net/ip.ts';
 import type { AttachmentId, WorkloadName } from '../store/keys.ts';
 
 /** Kinds of owners that this version knows. A record of any other kind is taken, and left alone. */
@@ -180,6 +180,31 @@ export function sameAttachment(a: AttachmentId, b: AttachmentId): boolean {
 /** Whether an attachment holds the address. */
 export function namesAttachment(owner: OwnerRecord, id: AttachmentId): boolean {
   return owner.holders.some(holder => sameAttachment(holder, id));
+}
+
+/** Where a feature keeps its attachments: in the place of a node's name. */
+export function featureNode(feature: Feature): string {
+  return `kube-ipam.${feature}`;
+}
+
+/** The network that addresses of a pool belong to. No network configuration may have such a name. */
+export function poolNetwork(pool: string): string {
+  return `${poolPrefix}${pool}`;
+}
+
+export const poolPrefix = 'pool.';
+
+/** The attachment through which an object uses an address of a pool. */
+export function lendingId(object: ServiceHolder, pool: string, family: Family): AttachmentId {
+  const ifname = `${object.feature === 'eip' ? 'eip' : 'lb'}${family}`;
+  return { node: featureNode(object.feature), network: poolNetwork(pool), containerID: object.uid, ifname };
+}
+
+/** Whether a pool's address is lent through the attachment: to the holder, or to one who shares it. */
+export function isLentTo({ holder, sharers = [], pool }: OwnerRecord, id: AttachmentId): boolean {
+  if (holder === undefined || pool === undefined) return false;
+  const isOfPool = id.node === featureNode(holder.feature) && id.network === poolNetwork(pool);
+  return isOfPool && [holder, ...sharers].some(({ uid }) => uid === id.containerID);
 }
 
 /** Whether the address goes on when an attachment has given it back: a workload keeps it, or a hold follows. */

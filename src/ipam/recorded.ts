@@ -18,7 +18,8 @@ export function parseRecordedNetwork(name: string, value: string): RecordedNetwo
     const raw: unknown = JSON.parse(value);
     if (!isObject(raw)) return undefined;
     const { ranges, exclude, node, since } = raw;
-    const { sets, exclude: excluded } = readNetworkConfig({ name, ipam: { ranges, exclude } }, '1.0.0');
+    // By another name, as that of a pool is no network's.
+    const { sets, exclude: excluded } = readNetworkConfig({ name: 'recorded', ipam: { ranges, exclude } }, '1.0.0');
     return { name, sets, exclude: excluded, node: String(node ?? ''), since: String(since ?? '') };
   } catch (error) {
     if (error instanceof FailureError || error instanceof SyntaxError) return undefined;

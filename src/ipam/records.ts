@@ -4,7 +4,7 @@ import { formatCidr } from '../net/cidr.ts';
 import { formatIp, type Ip } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
 import type { AttachmentId } from '../store/keys.ts';
-import type { AccessConfig, NetworkConfig } from './config.ts';
+import type { AccessConfig, Allotment } from './config.ts';
 import {
   type Feature,
   type Holder,
@@ -178,12 +178,12 @@ export function holdIsFor(hold: OwnerRecord, owner: Owner): boolean {
 }
 
 /** The ranges of a network as people and tools read them. */
-export function renderNetwork(config: NetworkConfig, node: string, now: number): string {
+export function renderNetwork(config: Pick<Allotment, 'sets' | 'exclude'>, node: string, now: number): string {
   return JSON.stringify({ ...describeRanges(config), node, since: timestamp(now) });
 }
 
 /** What two configurations of one network must have in common. */
-export function describeRanges(config: Pick<NetworkConfig, 'sets' | 'exclude'>) {
+export function describeRanges(config: Pick<Allotment, 'sets' | 'exclude'>) {
   return { ranges: config.sets.map(describeSet), exclude: config.exclude.map(formatSpan) };
 }
 

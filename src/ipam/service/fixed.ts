@@ -1,7 +1,7 @@
 // Which set gives which of the addresses that a pod's annotations fix, and with which prefix length and gateway. Pure.
 import { cidrContains, cidrOf, formatCidr, lastOf } from '../../net/cidr.ts';
 import { bits, formatIp, type Ip, sameIp } from '../../net/ip.ts';
-import type { NetworkConfig } from '../config.ts';
+import type { Allotment } from '../config.ts';
 import { describeSet } from '../describe.ts';
 import { type Range, type RangeSet, rangeServes } from '../range.ts';
 import type { Serving } from '../serving.ts';
@@ -18,11 +18,7 @@ export interface FixedAddress {
 }
 
 /** Throws code 7 for an address that no set may give, code 103 for one of a range that does not accept the pod. */
-export function placeFixed(
-  config: NetworkConfig,
-  serving: Serving,
-  wishes: Wishes,
-): ReadonlyMap<RangeSet, FixedAddress> {
+export function placeFixed(config: Allotment, serving: Serving, wishes: Wishes): ReadonlyMap<RangeSet, FixedAddress> {
   const placed = new Map<RangeSet, FixedAddress>();
   const asked = serving.sets.filter(set => wishes.fixed.some(({ ip }) => set.some(range => rangeServes(range, ip))));
   const [byName, bare] = [wishes.fixed.filter(({ own }) => own), wishes.fixed.filter(({ own }) => !own)];

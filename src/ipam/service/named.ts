@@ -3,7 +3,7 @@ import { code, FailureError } from '../../base/errors.ts';
 import { lastOf } from '../../net/cidr.ts';
 import { formatIp, type Ip, sameIp } from '../../net/ip.ts';
 import { spanContains } from '../../net/span.ts';
-import type { NetworkConfig } from '../config.ts';
+import type { Allotment } from '../config.ts';
 import { describeRange } from '../describe.ts';
 import type { Range } from '../range.ts';
 import type { Serving } from '../serving.ts';
@@ -12,7 +12,7 @@ import type { Serving } from '../serving.ts';
 export type Refuse = (why: string, failureCode?: number) => never;
 
 /** `what`: "requested address" or the like. */
-export function refusalOf({ network }: NetworkConfig, what: string, ip: Ip): Refuse {
+export function refusalOf({ network }: Allotment, what: string, ip: Ip): Refuse {
   return (why, failureCode = code.config) => {
     throw new FailureError(failureCode, `${what} ${formatIp(ip)} of network ${network}: ${why}`);
   };
@@ -27,17 +27,17 @@ export function refuseForeign({ refused }: Serving, hasIt: (range: Range) => boo
 }
 
 /** Gateways, network and broadcast addresses, and what is excluded, are nobody's. */
-export function refuseSpecial(config: NetworkConfig, range: Range, ip: Ip, refuse: Refuse): void {
+export function refuseSpecial(config: Allotment, range: Range, ip: Ip, refuse: Refuse): void {
   if (isGateway(config, ip)) refuse('it is the gateway');
   if (isSubnetsOwn(range, ip)) refuse('it is the network or broadcast address of its subnet');
   if (isExcluded(config, ip)) refuse('it is excluded by the configuration');
 }
 
-export function isGateway(config: NetworkConfig, ip: Ip): boolean {
+export function isGateway(config: Allotment, ip: Ip): boolean {
   return config.sets.some(set => set.some(({ gateway }) => sameIp(gateway, ip)));
 }
 
-export function isExcluded(config: NetworkConfig, ip: Ip): boolean {
+export function isExcluded(config: Allotment, ip: Ip): boolean {
   return config.exclude.some(span => spanContains(span, ip));
 }
 

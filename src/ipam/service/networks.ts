@@ -1,16 +1,18 @@
 // Records the ranges of a network in the store, for people and tools.
-import type { NetworkConfig } from '../config.ts';
+import type { Allotment } from '../config.ts';
 import { parseRecordedNetwork } from '../recorded.ts';
 import { describeRanges, renderNetwork } from '../records.ts';
 import { type PatientSurroundings, prepareStore, untilDone } from './patience.ts';
 import { asRead } from './writes.ts';
+
+type RecordedRanges = Pick<Allotment, 'network' | 'sets' | 'exclude'>;
 
 export type Recording = 'written' | 'same' | 'replaced';
 
 /** Writes the network's ranges where they are absent or differ. */
 export async function recordNetwork(
   around: PatientSurroundings,
-  config: NetworkConfig,
+  config: RecordedRanges,
   node: string,
 ): Promise<Recording> {
   await prepareStore(around);
@@ -27,7 +29,7 @@ export async function recordNetwork(
 }
 
 /** Whether a recorded network has the ranges of the configuration. */
-export function sameRanges(config: Pick<NetworkConfig, 'network' | 'sets' | 'exclude'>, value: string): boolean {
+export function sameRanges(config: RecordedRanges, value: string): boolean {
   const recorded = parseRecordedNetwork(config.network, value);
   return recorded !== undefined && JSON.stringify(describeRanges(recorded)) === JSON.stringify(describeRanges(config));
 }

@@ -1,7 +1,7 @@
 // Which set gives which address of an ADD: those asked for by name are matched to sets before anything is read. Pure.
 import { formatIp, type Ip, sameIp } from '../../net/ip.ts';
 import { type Ring, ringOf } from '../candidates.ts';
-import type { NetworkConfig } from '../config.ts';
+import type { Allotment } from '../config.ts';
 import { describeSet } from '../describe.ts';
 import { type Range, type RangeSet, rangeServes } from '../range.ts';
 import type { Serving } from '../serving.ts';
@@ -31,12 +31,7 @@ export interface Assigned {
  * Plans one address for each set. What the pod's annotations fix wins over what was requested of the same set. Throws
  * code 7 for an address that no set may give, code 103 for one of a range that does not accept the pod.
  */
-export function planSets(
-  config: NetworkConfig,
-  serving: Serving,
-  requested: readonly Ip[],
-  wishes?: Wishes,
-): SetPlan[] {
+export function planSets(config: Allotment, serving: Serving, requested: readonly Ip[], wishes?: Wishes): SetPlan[] {
   const fixed = wishes === undefined ? new Map<RangeSet, FixedAddress>() : placeFixed(config, serving, wishes);
   const wanted = placeRequested(config, serving, requested, fixed);
   return serving.sets.map(set => {
@@ -48,7 +43,7 @@ export function planSets(
 }
 
 function placeRequested(
-  config: NetworkConfig,
+  config: Allotment,
   serving: Serving,
   requested: readonly Ip[],
   fixed: ReadonlyMap<RangeSet, FixedAddress>,
@@ -70,7 +65,7 @@ function placeRequested(
 }
 
 /** Whether an address that is held already is still what the plan would give. */
-export function fits(plan: SetPlan, config: NetworkConfig, ip: Ip): boolean {
+export function fits(plan: SetPlan, config: Allotment, ip: Ip): boolean {
   if (plan.requested !== undefined) return sameIp(plan.requested, ip);
   return plan.set.some(range => rangeServes(range, ip)) && !isGateway(config, ip) && !isExcluded(config, ip);
 }
