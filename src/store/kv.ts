@@ -11,6 +11,8 @@ export interface Entry {
   readonly revision: number;
   /** Revision of the commit that created it. */
   readonly created: number;
+  /** The lease that it ends with (etcd alone): its ID, as a decimal number. */
+  readonly lease?: string;
 }
 
 /** One key; all keys `from <= key < to`, in byte order; or just how many of them there are. */

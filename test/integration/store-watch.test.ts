@@ -2,7 +2,7 @@
 import { copyFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { deadlineIn } from '../../src/base/clock.ts';
 import { type GrpcKv, openGrpc, RelistError, type WatchBatch, type WatchEvent } from '../../src/store/etcd/grpc.ts';
 import { type Kv, RefusedError, UnknownFateError, UnreachableError } from '../../src/store/kv.ts';
@@ -232,6 +232,38 @@ describe.each(all)('etcd $version', engine => {
     expect(lease.surelyHeld()).toBe(false);
     expect(lease.lost.aborted).toBe(true);
   }, 60_000);
+
+  test.concurrent('a kept lease is renewed when its keeper says, and not while it does not want to', async () => {
+    let wanted = true;
+    let renewals = 0;
+    const renewal = { mayRenew: () => wanted, onRenewed: () => void renewals++ };
+    await using lease = await kv.keepLease(30, soon(), renewal);
+    const first = lease.heldUntil;
+    lease.renewNow();
+    await vi.waitFor(() => expect(renewals).toBe(1), { timeout: 5000 });
+    expect(lease.heldUntil).toBeGreaterThan(first);
+    wanted = false;
+    lease.renewNow();
+    await sleep(1000);
+    expect(renewals).toBe(1);
+    wanted = true;
+    await vi.waitFor(() => expect(renewals).toBe(2), { timeout: 5000 });
+  });
+
+  test.concurrent('an entry names its lease, and a lease its keys', async () => {
+    const lease = await kv.grant(60, soon());
+    const put = (name: string) => ({ put: `/leased/${name}`, value: 'v', lease: lease.id });
+    await kv.commit({ conditions: [], writes: [put('a'), put('b'), { put: '/leased/c', value: 'v' }] }, soon());
+    const range = { from: '/leased/', to: '/leased0' };
+    const { entries } = (await kv.read([range], soon())).answers[0]!;
+    expect(entries.map(entry => entry.lease)).toEqual([lease.id, lease.id, undefined]);
+    expect(await kv.leaseKeys(lease.id, soon())).toEqual(new Set(['/leased/a', '/leased/b']));
+    // Deleted by one hand, taken over by another: neither stands on the lease any more.
+    await kv.commit({ conditions: [], writes: [{ delete: '/leased/a' }, { put: '/leased/b', value: 'v' }] }, soon());
+    expect(await kv.leaseKeys(lease.id, soon())).toEqual(new Set());
+    await cluster.ctl('lease', 'revoke', BigInt(lease.id).toString(16));
+    expect(await kv.leaseKeys(lease.id, soon())).toBeUndefined();
+  });
 
   test.concurrent('a lease no longer kept runs out; one revoked by others is told as lost', async () => {
     const left = await kv.keepLease(2, soon());

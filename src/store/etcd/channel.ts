@@ -17,6 +17,7 @@ const calls: Readonly<Record<Method, readonly [Service, string]>> = {
   txn: ['KV', 'txn'],
   leaseGrant: ['Lease', 'leaseGrant'],
   leaseRevoke: ['Lease', 'leaseRevoke'],
+  leaseTimeToLive: ['Lease', 'leaseTimeToLive'],
   authenticate: ['Auth', 'authenticate'],
   status: ['Maintenance', 'status'],
 };

@@ -17,8 +17,11 @@ import {
   BrokenAnswerError,
   commitAnswer,
   commitRequest,
+  decode,
   headerRevision,
+  integer,
   type LeasedWrite,
+  list,
   type Message,
   readAnswer,
   readRequest,
@@ -107,6 +110,13 @@ export class EtcdKv implements Kv {
         return { id: answer.ID, ttl: Number(answer.TTL) };
       },
     );
+  }
+
+  leaseKeys(lease: string, deadline: Deadline): Promise<ReadonlySet<string> | undefined> {
+    return this.#calls.call('leaseTimeToLive', { ID: lease, keys: true }, 'safe', deadline, answer => {
+      headerRevision(answer);
+      return integer(answer.TTL) < 0 ? undefined : new Set(list(answer.keys).map(decode));
+    });
   }
 
   async revoke(lease: string, deadline: Deadline): Promise<void> {

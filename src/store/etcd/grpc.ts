@@ -5,13 +5,13 @@ import type { EtcdTarget } from '../target.ts';
 import { Calls } from './calls.ts';
 import { GrpcTransport } from './channel.ts';
 import { EtcdKv, type KeptCommit } from './etcd-kv.ts';
-import { type KeptLease, keep } from './lease.ts';
+import { type KeptLease, keep, type Renewal } from './lease.ts';
 import { Streams } from './streams.ts';
 import { type WatchBatch, type WatchOptions, watch } from './watch.ts';
 
 export { RelistError } from './errors.ts';
 export type { KeptCommit, KeptWrite } from './etcd-kv.ts';
-export type { KeptLease } from './lease.ts';
+export type { KeptLease, Renewal } from './lease.ts';
 export type { WatchBatch, WatchEvent, WatchOptions } from './watch.ts';
 
 /** The port, with what only a lasting connection can do. */
@@ -24,7 +24,11 @@ export interface GrpcKv extends Kv {
    */
   watch(prefix: string, fromRevision: number, options?: WatchOptions): AsyncIterable<WatchBatch>;
   /** Grants a lease of `ttl` seconds and keeps it alive until it is revoked or disposed. */
-  keepLease(ttl: number, deadline: Deadline): Promise<KeptLease>;
+  keepLease(ttl: number, deadline: Deadline, renewal?: Renewal): Promise<KeptLease>;
+  /** Grants a lease that nobody renews: for what is to vanish by itself, keys of several commits together. */
+  grant(ttl: number, deadline: Deadline): Promise<{ readonly id: string; readonly ttl: number }>;
+  /** The keys that stand on a lease; undefined when the lease is gone. */
+  leaseKeys(lease: string, deadline: Deadline): Promise<ReadonlySet<string> | undefined>;
 }
 
 /** Opens etcd over gRPC; nothing is sent before the first call. */
@@ -48,10 +52,11 @@ class GrpcStore extends EtcdKv implements GrpcKv {
     return watch(this.#streams, prefix, fromRevision, options);
   }
 
-  async keepLease(ttl: number, deadline: Deadline): Promise<KeptLease> {
+  async keepLease(ttl: number, deadline: Deadline, renewal: Renewal = {}): Promise<KeptLease> {
     const asked = performance.now();
     const granted = await this.grant(ttl, deadline);
-    return keep(this.#streams, { ...granted, asked }, (lease, limit) => this.revoke(lease, limit));
+    const revoke = (lease: string, limit: Deadline) => this.revoke(lease, limit);
+    return keep(this.#streams, { ...granted, asked }, { ...renewal, revoke });
   }
 
   override async [Symbol.asyncDispose](): Promise<void> {

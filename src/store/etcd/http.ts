@@ -13,6 +13,7 @@ const paths: Readonly<Record<Method, string>> = {
   txn: '/v3/kv/txn',
   leaseGrant: '/v3/lease/grant',
   leaseRevoke: '/v3/lease/revoke',
+  leaseTimeToLive: '/v3/lease/timetolive',
   authenticate: '/v3/auth/authenticate',
   status: '/v3/maintenance/status',
 };

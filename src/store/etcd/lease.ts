@@ -19,6 +19,8 @@ export interface KeptLease extends AsyncDisposable {
   surelyHeld(): boolean;
   /** Aborted when etcd has said that the lease is gone. Its keys are gone too. */
   readonly lost: AbortSignal;
+  /** Sends a renewal now, whenever the next one would be due. */
+  renewNow(): void;
   revoke(deadline: Deadline): Promise<void>;
 }
 
@@ -29,30 +31,42 @@ interface Granted {
   readonly asked: number;
 }
 
-export function keep(
-  streams: Streams,
-  granted: Granted,
-  revoke: (lease: string, deadline: Deadline) => Promise<void>,
-): KeptLease {
-  return new RenewedLease(streams, granted, revoke);
+/** What somebody who keeps a lease may have to do with its renewals. Neither function may throw. */
+export interface Renewal {
+  /** Asked before each renewal is sent; while it says no, none is. */
+  readonly mayRenew?: () => boolean;
+  /** Called after each acknowledged renewal, when `heldUntil` has moved. */
+  readonly onRenewed?: () => void;
+}
+
+interface Keeping extends Renewal {
+  revoke(lease: string, deadline: Deadline): Promise<void>;
+}
+
+/** How often, in milliseconds, it is asked again whether to renew. */
+const askAgain = 100;
+
+export function keep(streams: Streams, granted: Granted, keeping: Keeping): KeptLease {
+  return new RenewedLease(streams, granted, keeping);
 }
 
 class RenewedLease implements KeptLease {
   readonly id: string;
   readonly ttl: number;
   readonly #streams: Streams;
-  readonly #revoke: (lease: string, deadline: Deadline) => Promise<void>;
+  readonly #keeping: Keeping;
   readonly #stop = new AbortController();
   readonly #lost = new AbortController();
   readonly #renewing: Promise<void>;
   readonly #ended: AbortSignal;
   #heldUntil: number;
+  #hurry = new AbortController();
 
-  constructor(streams: Streams, granted: Granted, revoke: (lease: string, deadline: Deadline) => Promise<void>) {
+  constructor(streams: Streams, granted: Granted, keeping: Keeping) {
     this.id = granted.id;
     this.ttl = granted.ttl;
     this.#streams = streams;
-    this.#revoke = revoke;
+    this.#keeping = keeping;
     this.#heldUntil = granted.asked + granted.ttl * 1000;
     this.#ended = AbortSignal.any([this.#stop.signal, this.#lost.signal, streams.closed]);
     this.#renewing = this.#renew();
@@ -70,9 +84,13 @@ class RenewedLease implements KeptLease {
     return performance.now() < this.heldUntil;
   }
 
+  renewNow(): void {
+    this.#hurry.abort();
+  }
+
   async revoke(deadline: Deadline): Promise<void> {
     await this[Symbol.asyncDispose]();
-    await this.#revoke(this.id, deadline);
+    await this.#keeping.revoke(this.id, deadline);
     this.#lost.abort();
   }
 
@@ -86,8 +104,13 @@ class RenewedLease implements KeptLease {
     return Math.min(this.#streams.target.requestTimeout, (this.ttl * 1000) / 6);
   }
 
+  async #restUntilDue(): Promise<void> {
+    await rest((this.ttl * 1000) / 3, AbortSignal.any([this.#ended, this.#hurry.signal]));
+    this.#hurry = new AbortController();
+  }
+
   async #renew(): Promise<void> {
-    await rest((this.ttl * 1000) / 3, this.#ended);
+    await this.#restUntilDue();
     while (!this.#ended.aborted) {
       const endpoint = this.#streams.calls.endpoints.order()[0]!;
       const failure = await this.#renewAt(endpoint);
@@ -117,6 +140,10 @@ class RenewedLease implements KeptLease {
     try {
       const answers = stream[Symbol.asyncIterator]();
       while (!this.#ended.aborted) {
+        if (this.#keeping.mayRenew?.() === false) {
+          await rest(askAgain, this.#ended);
+          continue;
+        }
         const sent = performance.now();
         stream.write({ ID: this.id });
         const answer = await inTime(answers.next(), this.#patience);
@@ -124,7 +151,7 @@ class RenewedLease implements KeptLease {
         if (answer.done === true) return { kind: 'unclear', reason: 'the stream ended' };
         this.#take(integer(message(answer.value).TTL), sent);
         this.#streams.calls.endpoints.answered(endpoint, 'grpc');
-        await rest((this.ttl * 1000) / 3, this.#ended);
+        await this.#restUntilDue();
       }
       return { kind: 'unclear', reason: 'stopped' };
     } finally {
@@ -134,8 +161,12 @@ class RenewedLease implements KeptLease {
   }
 
   #take(ttl: number, sent: number): void {
-    if (ttl > 0) this.#heldUntil = Math.max(this.#heldUntil, sent + ttl * 1000);
-    else this.#lost.abort();
+    if (ttl <= 0) {
+      this.#lost.abort();
+      return;
+    }
+    this.#heldUntil = Math.max(this.#heldUntil, sent + ttl * 1000);
+    this.#keeping.onRenewed?.();
   }
 }
 

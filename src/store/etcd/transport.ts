@@ -4,7 +4,7 @@ import type { TransportName } from './endpoints.ts';
 import type { Failure } from './failure.ts';
 import type { Message } from './wire.ts';
 
-export type Method = 'txn' | 'leaseGrant' | 'leaseRevoke' | 'authenticate' | 'status';
+export type Method = 'txn' | 'leaseGrant' | 'leaseRevoke' | 'leaseTimeToLive' | 'authenticate' | 'status';
 
 export type Reply = { readonly answer: Message; readonly failure?: never } | { readonly failure: Failure };
 

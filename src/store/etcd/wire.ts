@@ -116,7 +116,8 @@ export function entry(value: unknown): Entry {
   const revision = integer(kv.mod_revision);
   const created = integer(kv.create_revision);
   if (revision < 1 || created < 1) throw new BrokenAnswerError('revision expected');
-  return { key: decode(kv.key), value: decode(kv.value), revision, created };
+  const lease = typeof kv.lease === 'string' && kv.lease !== '0' ? { lease: kv.lease } : {};
+  return { key: decode(kv.key), value: decode(kv.value), revision, created, ...lease };
 }
 
 function rangeAnswer(response: unknown): Answer {
