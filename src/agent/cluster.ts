@@ -36,7 +36,7 @@ export class Cluster implements AsyncDisposable {
   readonly #keeper: KubeconfigKeeper | undefined;
   readonly #changes: ((old: KubePod | undefined, now: KubePod | undefined) => void)[] = [];
 
-  /** Throws code 7 when what is needed to reach the API cannot be read. */
+  /** Throws code 7 or 11 when what is needed to reach the API cannot be read. */
   static async open(options: ClusterOptions, log: Log): Promise<Cluster> {
     return new Cluster(await openClient(options.source), options, log);
   }
@@ -86,7 +86,7 @@ export class Apis implements AsyncDisposable {
     this.#cluster = cluster;
   }
 
-  /** Throws code 7 for a kubeconfig that cannot be used. */
+  /** Throws code 7 for a kubeconfig that cannot be used, 11 for one that is not there. */
   async open(kubeConfig: string): Promise<Api> {
     if (this.#cluster?.isOurs(kubeConfig)) return this.#cluster.pods;
     let other = this.#others.get(kubeConfig);

@@ -19,8 +19,8 @@ export interface Reader {
 }
 
 /**
- * Reads the kubeconfig; connects with the first GET. Throws code 7 for what is wrong in it, and NeedsAssetError when it
- * is no JSON and no `parseYaml` was given.
+ * Reads the kubeconfig; connects with the first GET. Throws code 7 for what is wrong in it, code 11 when it is not there,
+ * and NeedsAssetError when it is no JSON and no `parseYaml` was given.
  */
 export function openReader(kubeconfig: string, parseYaml?: ParseYaml): Reader {
   return new SingleReader(readKubeconfig(kubeconfig, { parseYaml }));

@@ -327,7 +327,6 @@ users:
       });
 
       it.each([
-        ['missing', () => join(here.site.folder, 'missing'), /missing cannot be used: there is no such file/],
         ['a folder', () => here.plane.folder, /cannot be used: EISDIR/],
         ['neither JSON nor YAML', () => file('broken', '{{{ secret'), /neither JSON nor YAML/],
         [
@@ -344,6 +343,19 @@ users:
         });
         expect(answer.stdout).not.toMatch(/secret|touch/);
         expect(await here.site.remains()).toEqual([]);
+      });
+
+      it('not written yet: code 11, and the next try finds it', async () => {
+        const path = join(here.site.folder, 'to-come');
+        const call = here.callOf(await podFor(fixed), { ipam: { kubeConfig: path, timeout: 60 } });
+        expect(await run('ADD', call)).toMatchObject({
+          exitCode: 1,
+          error: { code: 11, msg: expect.stringMatching(/to-come cannot be used: there is no such file; .*agent/) },
+          stderr: '',
+        });
+        expect(await here.site.remains()).toEqual([]);
+        file('to-come', yaml(`{token: ${here.plane.adminToken}}`));
+        expect((await run('ADD', call)).addresses).toEqual([fixed]);
       });
 
       it('gone after the ADD: DEL frees as ever', async () => {
