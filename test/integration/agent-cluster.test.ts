@@ -1,11 +1,14 @@
 // The agent on a cluster: pods from memory, with the same answers as the plugin alone; events for people; an API that goes away.
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Agent, until } from '../helpers/agent.ts';
 import { argsOf, Cluster, type PodRef } from '../helpers/kubernetes/cluster.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
+import { DamagingProxy } from '../helpers/kubernetes/damaging-proxy.ts';
 import { type Call, confOf, Ground, type Json, type Site } from '../helpers/plugin.ts';
 import { run } from '../helpers/plugin-process.ts';
+import { project } from '../helpers/project.ts';
 
 const obstacle = whyNoControlPlane();
 const ipv4 = { subnet: '10.30.0.0/24' };
@@ -76,6 +79,53 @@ describe.skipIf(obstacle !== undefined)(`an agent on a cluster${obstacle ? ` (${
     expect(alone.stdout).toBe(through.stdout);
     expect(await served()).toBe(before + 1);
     expect(await run('DEL', call)).toMatchObject({ exitCode: 0, stdout: '' });
+  });
+
+  it('what it remembers of a pod is for a sandbox of that very uid; of all others it asks', async () => {
+    await using proxy = await DamagingProxy.start(plane);
+    // The server says nothing more of what has changed, as when it is busy.
+    let isSilent = false;
+    const alter = (piece: Buffer) => (isSilent ? Buffer.alloc(0) : piece);
+    proxy.damage = ({ path }) => (path.includes('watch=1') ? { alter } : undefined);
+    const own = join(site.folder, 'kubeconfig');
+    const throughProxy = plane.kubeconfig({ token: plane.adminToken }, proxy.url);
+    const flags = ['--kubeconfig', throughProxy, '--plugin-kubeconfig', own, '--node', node];
+    const fixed = (ip: string, more = {}) => ({ annotations: { 'kube-ipam.ip': ip, ...more } });
+    const first = await cluster.pod(fixed('10.30.0.95'));
+    const mirror = await cluster.pod(fixed('10.30.0.97', { 'kubernetes.io/config.mirror': 'static-uid' }));
+    await using slow = await Agent.start({ dataDir: site.folder, flags });
+    await until(() => slow.log.includes('kubeconfig renewed'));
+    await until(async () => JSON.parse((await slow.page('/readyz')).body).parts.pods.ready);
+    const add = async (pod: PodRef, args = argsOf(pod)) => {
+      proxy.seen.length = 0;
+      const call = { ...callOf(pod, { agentSocket: slow.socket, kubeConfig: own }), args };
+      const { addresses, error } = await run('ADD', call);
+      expect((await run('DEL', call)).exitCode).toBe(0);
+      const asked = proxy.seen.filter(({ path }) => path.endsWith(`/pods/${pod.name}`)).length;
+      return { asked, ...(error ? { code: error.code } : { addresses }) };
+    };
+    expect(await add(first)).toEqual({ asked: 0, addresses: ['10.30.0.95'] });
+    expect(await add({ ...mirror, uid: 'static-uid' })).toEqual({ asked: 1, addresses: ['10.30.0.97'] });
+    isSilent = true;
+    const second = await cluster.replace(first, fixed('10.30.0.96'));
+    expect(await add(second)).toEqual({ asked: 1, addresses: ['10.30.0.96'] });
+    const { namespace, name } = second;
+    expect(await add(second, argsOf({ namespace, name }))).toEqual({ asked: 1, addresses: ['10.30.0.96'] });
+    expect(await add({ ...second, uid: 'of-another' })).toEqual({ asked: 1, code: 11 });
+    expect(await slow.metric('kube_ipam_agent_requests_total{command="ADD",code="0"}')).toBe(4);
+  });
+
+  it('its pages have what the reference says, and nothing else', async () => {
+    const reference = readFileSync(join(project, 'docs/reference.md'), 'utf8');
+    const listed = (pattern: RegExp) => [...reference.matchAll(pattern)].map(match => match[1]!);
+    const { body } = await agent.page('/metrics');
+    const metrics = [...body.matchAll(/^# TYPE (\S+)/gm)].map(match => match[1]!);
+    expect(listed(/^\| `((?:kube_ipam|process)_[a-z_]+)/gm).sort()).toEqual(metrics.sort());
+    const table = /\| part \| ready when \|[\s\S]*?\n\n/.exec(reference)![0];
+    const parts = [...table.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell]) => cell!.match(/[a-z-]+/g)!);
+    const told = Object.keys(JSON.parse((await agent.page('/readyz')).body).parts);
+    // Of the flag that this agent has not.
+    expect(parts.sort()).toEqual([...told, 'certificates'].sort());
   });
 
   it('tells the pod who has its address', async () => {
