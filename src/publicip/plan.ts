@@ -1,4 +1,5 @@
 // Which node is to carry which public address: the same answer on every node that sees the same. Pure.
+import { type Load, spread } from './balance.ts';
 
 /** A node's agent, as its key in the store describes it. */
 export interface PlanAgent {
@@ -42,4 +43,73 @@ export interface Plan {
   readonly moves: readonly Move[];
   /** Address -> why nobody may own it, agent by agent. */
   readonly nobody: ReadonlyMap<string, string>;
+}
+
+export function plan({ agents, wants, owners, rebalance }: PlanInput): Plan {
+  const known = [...agents].sort((a, b) => byteOrder(a.id, b.id));
+  const wanted = [...new Map(wants.map(want => [want.address, want])).values()].sort((a, b) =>
+    byteOrder(a.address, b.address),
+  );
+  const nobody = new Map<string, string>();
+  const loads: Load[] = [];
+  for (const want of wanted) {
+    const able = known.filter(agent => objection(agent, want) === undefined).map(({ id }) => id);
+    if (able.length === 0) nobody.set(want.address, objections(known, want));
+    else loads.push({ address: want.address, able: preferred(able, want.address), owner: ownerOf(want, able, owners) });
+  }
+  const fit = known.filter(agent => agent.fit).map(({ id }) => id);
+  const { carriers, moved } = spread(loads, fit, rebalance);
+  const lineOf = ({ address, able }: Load) => {
+    const first = carriers.get(address)!;
+    return [first, ...able.filter(id => id !== first)];
+  };
+  return {
+    lines: new Map(loads.map(load => [load.address, lineOf(load)])),
+    moves: moved.map(address => ({ address, from: owners.get(address)!, to: carriers.get(address)! })),
+    nobody,
+  };
+}
+
+type PlanWant = PlanInput['wants'][number];
+
+/** An owner that may not own it any more is none. */
+function ownerOf({ address }: PlanWant, able: readonly string[], owners: PlanInput['owners']): string | undefined {
+  const owner = owners.get(address);
+  return owner !== undefined && able.includes(owner) ? owner : undefined;
+}
+
+/** Why this agent may not own the address; undefined when it may. */
+function objection({ node, fit, why, refuses }: PlanAgent, { address, nodes }: PlanWant): string | undefined {
+  if (!fit) return why ?? 'not fit';
+  if (nodes !== undefined && !nodes.has(node)) return 'no endpoint there is ready';
+  return refuses.has(address) ? 'cannot have this address' : undefined;
+}
+
+/** `eth0 is down (worker-1, worker-2); no endpoint there is ready (worker-3)` */
+function objections(agents: readonly PlanAgent[], want: PlanWant): string {
+  if (agents.length === 0) return 'no agent is alive';
+  const nodesBy = Map.groupBy(agents, agent => objection(agent, want)!);
+  return [...nodesBy].map(([why, those]) => `${why} (${those.map(({ node }) => node).join(', ')})`).join('; ');
+}
+
+/** Each address has an order of its own: what one agent cannot take falls on all the others, not on the next one. */
+function preferred(ids: readonly string[], address: string): string[] {
+  return ids
+    .map(id => ({ id, rank: hash(`${address} ${id}`) }))
+    .sort((a, b) => a.rank - b.rank || byteOrder(a.id, b.id))
+    .map(({ id }) => id);
+}
+
+/** 32 bits: FNV-1a, stirred as MurmurHash3 ends, since texts that differ in the last letter must lie far apart. */
+function hash(text: string): number {
+  let h = 0x811c9dc5;
+  for (let i = 0; i < text.length; i++) h = Math.imul(h ^ text.charCodeAt(i), 0x01000193);
+  h = Math.imul(h ^ (h >>> 16), 0x85ebca6b);
+  h = Math.imul(h ^ (h >>> 13), 0xc2b2ae35);
+  return (h ^ (h >>> 16)) >>> 0;
+}
+
+/** The same on every node, whatever its language. */
+function byteOrder(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
 }
