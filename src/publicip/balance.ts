@@ -101,7 +101,7 @@ class Placement {
       const from = least(ids, id => [-this.weight(id), -others(id)]);
       const difference = this.weight(from) - this.weight(to);
       if (difference === 0 || (difference === 1 && others(from) <= others(to))) return;
-      this.#move(this.#handedOver(from, to), to);
+      this.#move(this.#handedOver(from), to);
     }
   }
 
@@ -153,9 +153,10 @@ class Placement {
     }
   }
 
-  /** Of the loads at `from`, the one that prefers `to` the most; one that has no owner, or has left it already, first. */
-  #handedOver(from: string, to: string): Load {
-    return least([...this.#carried.get(from)!], load => [load.owner === from ? 1 : 0, load.able.indexOf(to)]);
+  /** One that has no owner, or has left it already, costs nothing more. */
+  #handedOver(from: string): Load {
+    const carried = [...this.#carried.get(from)!];
+    return carried.find(({ owner }) => owner !== from) ?? carried[0]!;
   }
 
   #homeless(): Load[] {
