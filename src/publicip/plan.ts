@@ -39,7 +39,7 @@ export interface Plan {
    * `moves` names it. Only addresses that somebody may own.
    */
   readonly lines: ReadonlyMap<string, readonly string[]>;
-  /** To be made one at a time, the first first; after each the plan that is made anew has one move less. */
+  /** Only the first is to be made, and the next one by the plan that is made anew then: that comes to an end. */
   readonly moves: readonly Move[];
   /** Address -> why nobody may own it, agent by agent. */
   readonly nobody: ReadonlyMap<string, string>;
