@@ -1,7 +1,7 @@
 // Interfaces and addresses, by iproute2: reads them, writes them through one kept-open batch, and hears of changes.
 import { type Deadline, rest } from '../base/clock.ts';
 import { code, FailureError } from '../base/errors.ts';
-import { type Ip, parseIp } from '../net/ip.ts';
+import { formatIp, type Ip, parseIp } from '../net/ip.ts';
 import type { Conversation } from './exec.ts';
 import { complaintOf, converseWith, followTool, runTool } from './tool.ts';
 
@@ -173,4 +173,38 @@ function refuseAmbiguous(line: string): void {
  */
 export function monitor(onLine: (line: string) => void, signal: AbortSignal): void {
   followTool('ip', ['-oneline', 'monitor', 'link', 'address'], onLine, signal);
+}
+
+interface RawRoute {
+  readonly gateway?: string;
+  readonly via?: { readonly host?: string };
+  readonly nexthops?: readonly RawRoute[];
+}
+
+/** The gateways of all routes of this namespace, in canonical text, each once. Throws FailureError. */
+export async function readGateways(deadline: Deadline): Promise<string[]> {
+  const read = ['-4', '-6'].map(async family => {
+    const finished = await runTool('ip', [family, '-json', 'route', 'show', 'table', 'all'], '', deadline);
+    // A kernel without IPv6 says so.
+    if (finished.code !== 0 && family === '-6') return [];
+    if (finished.code !== 0) {
+      throw new FailureError(code.io, `the routes of this host cannot be read: ip route: ${complaintOf(finished)}`);
+    }
+    return JSON.parse(finished.stdout || '[]') as readonly RawRoute[];
+  });
+  const routes = (await Promise.all(read)).flat().flatMap(route => [route, ...(route.nexthops ?? [])]);
+  const gateways = routes.flatMap(({ gateway, via }) => parseIp(gateway ?? via?.host ?? '') ?? []);
+  return [...new Set(gateways.map(formatIp))];
+}
+
+/** Far away from any network: RFC 5737 and RFC 3849. */
+const farAway = { 4: '192.0.2.1', 6: '2001:db8::1' } as const;
+
+/** The interface by which replies from this address of ours leave; undefined: there is no way. Throws FailureError. */
+export async function returnDevice(ip: Ip, deadline: Deadline): Promise<string | undefined> {
+  const args = ['-json', 'route', 'get', farAway[ip.family], 'from', formatIp(ip)];
+  const finished = await runTool('ip', args, '', deadline);
+  if (finished.code !== 0) return undefined;
+  const [route] = JSON.parse(finished.stdout) as readonly { readonly dev?: string }[];
+  return route?.dev;
 }
