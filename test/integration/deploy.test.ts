@@ -153,6 +153,19 @@ describe('what a pod may do on its node', () => {
       });
   });
 
+  it.for(['base', 'uninstall'])(
+    'comes to every node, before everything else, and is the last to go: %s',
+    (folder, { skip }) => {
+      if (obstacle !== undefined) skip(obstacle);
+      expect(podSpec(kustomized(join(deploy, folder)))).toMatchObject({
+        priorityClassName: 'system-node-critical',
+        tolerations: [{ operator: 'Exists' }],
+        nodeSelector: { 'kubernetes.io/os': 'linux' },
+        hostNetwork: true,
+      });
+    },
+  );
+
   it('grows by two capabilities, in the agent, only with the image that programs the host', ({ skip }) => {
     if (obstacle !== undefined) skip(obstacle);
     const { initContainers, containers } = podSpec(charted({ image: { variant: 'net' } }));
@@ -248,6 +261,8 @@ describe('the chart', () => {
       `--plugin-kubeconfig=${cni.confDir}/kube-ipam.d/kubeconfig`,
       '--gc-interval=2m',
     ]);
+    const local = podSpec(charted({ agent: { localOnly: true } })).containers[0]!;
+    expect(local.args).toContain('--listen=127.0.0.1:20244');
     expect(spec.initContainers[0]!.args).toEqual(
       expect.arrayContaining([`--bin-dir=${cni.binDir}`, `--conf-dir=${cni.confDir}`]),
     );
@@ -343,11 +358,12 @@ describe('a real API server', () => {
   }
 
   it.for([
-    ...['pods', 'nodes', 'namespaces', 'statefulsets.apps'].flatMap(kind =>
-      ['get', 'list', 'watch'].map(verb => [agent, verb, kind, 'default'] as const),
-    ),
+    ...['get', 'list', 'watch'].map(verb => [agent, verb, 'pods', 'default'] as const),
+    ...['get', 'list'].map(verb => [agent, verb, 'nodes', ''] as const),
+    [agent, 'get', 'namespaces', '/kube-system'],
+    [agent, 'get', 'statefulsets.apps', 'default/one'],
     [agent, 'get', 'virtualmachines.kubevirt.io', 'default/vm'],
-    [agent, 'list', 'virtualmachineinstances.kubevirt.io', 'default'],
+    [agent, 'get', 'virtualmachineinstances.kubevirt.io', 'default/vm'],
     [agent, 'get', 'customresourcedefinitions.apiextensions.k8s.io', '/virtualmachines.kubevirt.io'],
     [agent, 'create', 'events', 'default'],
     [agent, 'patch', 'events', 'default/one'],
@@ -367,6 +383,11 @@ describe('a real API server', () => {
     [agent, 'create', 'serviceaccounts/token', 'default/kube-ipam-plugin'],
     [agent, 'update', 'leases.coordination.k8s.io', 'kube-system/other'],
     [agent, 'create', 'leases.coordination.k8s.io', 'default'],
+    [agent, 'watch', 'nodes', ''],
+    [agent, 'list', 'namespaces', ''],
+    [agent, 'list', 'statefulsets.apps', 'default'],
+    [agent, 'list', 'virtualmachines.kubevirt.io', 'default'],
+    [agent, 'list', 'events', 'default'],
     [agent, 'get', 'customresourcedefinitions.apiextensions.k8s.io', '/others.example'],
     [agent, 'get', 'secrets', 'kube-system/kube-ipam-etcd'],
     [agent, 'list', 'secrets', 'kube-system'],
