@@ -2,11 +2,11 @@
 import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { ClientGcApi } from '../../src/agent/gc-api.ts';
 import { GcLoop, type GcSurroundings, type GcTimes } from '../../src/agent/gc-loop.ts';
-import { Metrics } from '../../src/base/metrics.ts';
 import { Log } from '../../src/base/log.ts';
+import { Metrics } from '../../src/base/metrics.ts';
 import { readMachine } from '../../src/base/node.ts';
 import { type AccessConfig, readAccessConfig } from '../../src/ipam/config.ts';
 import { openSurroundings } from '../../src/ipam/open.ts';
@@ -133,6 +133,29 @@ onCluster({ ranges }, here => {
     await here.cluster.removeNode(node);
     await expect.poll(owners, soon).toEqual([]);
     await expect.poll(() => figure('left'), soon).toBe('0');
+  });
+
+  it('tells a node, once, of what its own agent has not freed in ten minutes', async ({ skip }) => {
+    if (here.site.kind === 'embedded') skip('an embedded store knows one node only');
+    const node = await here.cluster.node();
+    const { pod, ip } = await dead({ node });
+    await start({ leads: () => true });
+    await expect.poll(() => figure('left'), soon).toBe('1');
+    expect(told).toEqual([]);
+    const now = performance.now.bind(performance);
+    const clock = vi.spyOn(performance, 'now').mockImplementation(() => now() + 601_000);
+    try {
+      await expect.poll(() => told, soon).not.toEqual([]);
+      const scans = Number(figure('scans_total{result="done"}'));
+      await expect.poll(() => Number(figure('scans_total{result="done"}')), soon).toBeGreaterThan(scans + 22);
+      expect(told).toEqual([
+        `${node} | AddressLeft | address ${ip} of pod default/${pod.name}, container sandbox-${pod.uid} eth0, is not freed: its pod is gone, but node ${node} is not gone: its own agent frees it`,
+      ]);
+    } finally {
+      await loop!.stop();
+      clock.mockRestore();
+    }
+    expect(await owners()).toEqual([ip]);
   });
 
   it('one scan is for all networks that share store, space and cluster, each with its own cooldown', async () => {

@@ -2,7 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { KubeconfigKeeper } from '../../src/agent/kubeconfig.ts';
 import { deadlineIn } from '../../src/base/clock.ts';
 import { Log } from '../../src/base/log.ts';
@@ -70,6 +70,24 @@ describe.skipIf(obstacle !== undefined)(`the kubeconfig for the plugin${obstacle
       });
     } finally {
       reader.close();
+    }
+  });
+
+  it('is renewed when half of its life is over', async () => {
+    const { file, client, keeper: keeps } = await keeper(plane.adminToken);
+    await using _ = client;
+    const timers = vi.spyOn(globalThis, 'setTimeout');
+    await keeps.start();
+    try {
+      await expect.poll(() => keeps.state().ready, { timeout: 20_000 }).toBe(true);
+      const [renew, ms] = timers.mock.calls.find(([, wait = 0]) => wait > 3_600_000)!;
+      expect(ms).toBe(24 * 3_600_000);
+      const before = readFileSync(file, 'utf8');
+      (renew as () => void)();
+      await expect.poll(() => readFileSync(file, 'utf8'), { timeout: 20_000 }).not.toBe(before);
+    } finally {
+      await keeps.stop();
+      timers.mockRestore();
     }
   });
 

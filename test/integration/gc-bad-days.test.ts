@@ -84,6 +84,14 @@ onCluster(
         },
       );
 
+      it('is asked for what is true now: by quorum, from no memory of its own', async () => {
+        const ips = await manyDead(8);
+        expect(await scanner.twice({ reach: 'all' })).toEqual(freed(ips));
+        expect(proxy.seen.filter(isList)).toHaveLength(2);
+        expect(proxy.seen.filter(isPod)).toHaveLength(8);
+        expect(proxy.seen.filter(({ path }) => /resourceVersion|watch=/.test(path))).toEqual([]);
+      });
+
       it('is silent: the scan ends by its deadline', async () => {
         const ips = await manyDead(1);
         await scanner.scan();
@@ -193,6 +201,19 @@ onCluster(
         expect(await scanner.scan({ between })).toEqual([`suspect ${dead}`]);
         expect(await scanner.scan()).toEqual([`freed ${dead}`]);
         expect(await owners()).toEqual([ip]);
+      });
+
+      it('a pod is created behind the list of pods: its record came later than those that were read', async () => {
+        const dead = await manyDead(6);
+        const late = (api: GcApi): GcApi => ({
+          ...disturbed(async () => {})(api),
+          podsOn: async node => {
+            const pods = await api.podsOn(node);
+            await added(await here.cluster.pod());
+            return pods;
+          },
+        });
+        expect(await scanner.scan({ between: late })).toEqual(dead.map(ip => `suspect ${ip}`).sort());
       });
 
       it('the address passes to another pod: its new owner keeps it', async () => {

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { readMachine } from '../../src/base/node.ts';
 import { sweepEarlierBoots } from '../../src/ipam/service/sweep.ts';
 import { parseIp } from '../../src/net/ip.ts';
@@ -165,6 +165,19 @@ onCluster({ ranges: [[range]] }, here => {
       expect(await scanner.scan(patient)).toEqual([`freed ${first}`]);
     });
 
+    it('by the clock of the wall: it may be set to any time between two scans', async () => {
+      const { ip, patient } = await suspected(60_000);
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() + 86_400_000 });
+      try {
+        expect(await scanner.scan(patient)).toEqual([`suspect ${ip}`]);
+        vi.setSystemTime(0);
+        expect(await scanner.scan(patient)).toEqual([`suspect ${ip}`]);
+        expect(await scanner.scan({ grace: 0 })).toEqual([`freed ${ip}`]);
+      } finally {
+        vi.useRealTimers();
+      }
+    });
+
     it('a static pod, which has the uid of its mirror’s annotation', async () => {
       const hash = '0123456789abcdef0123456789abcdef';
       const mirror = await here.cluster.pod({ annotations: { 'kubernetes.io/config.mirror': hash } });
@@ -266,6 +279,16 @@ onCluster({ ranges: [[range]] }, here => {
       expect(await here.site.entries()).toEqual(before);
     });
   });
+
+  /** A pod that is gone, seen dead once. */
+  async function suspected(grace: number) {
+    const pod = await here.cluster.pod();
+    const ip = await added(pod);
+    await here.cluster.remove(pod);
+    const patient: ScannerOptions = { grace };
+    expect(await scanner.scan(patient)).toEqual([`suspect ${ip}`]);
+    return { ip, patient };
+  }
 
   const conf = (ipam: object) => confOf(here.site, { ranges: [[range]], ...ipam }, { cniVersion: '1.1.0' });
 

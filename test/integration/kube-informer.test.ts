@@ -170,6 +170,31 @@ describe.skipIf(obstacle !== undefined)('an informer', () => {
     expect(told.states.at(-1)).toEqual({ connected: true });
   });
 
+  it('goes on from the version of a bookmark', async () => {
+    await set('a', '1');
+    let version = '';
+    const alter = (piece: Buffer) => {
+      // The server has nothing to tell, but that it has come so far.
+      version = JSON.parse(String(piece)).object.metadata.resourceVersion;
+      return Buffer.from(
+        `${JSON.stringify({ type: 'BOOKMARK', object: { metadata: { resourceVersion: version } } })}\n`,
+      );
+    };
+    proxy.damage = seen => (isWatch(seen) && version === '' ? { alter } : undefined);
+    await using told = await Told.synced(client, path());
+    await expect.poll(watches, slack).toBe(1);
+    await set('a', '2');
+    await expect.poll(() => version, slack).not.toBe('');
+    const back = away();
+    await expect.poll(() => told.informer.trouble, slack).toBeDefined();
+    back();
+    await expect.poll(() => told.informer.trouble, slack).toBeUndefined();
+    await set('a', '3');
+    await expect.poll(() => told.changes, slack).toEqual(['- 1', 'a=1 3']);
+    expect(proxy.seen.findLast(isWatch)?.path).toContain(`resourceVersion=${version}&`);
+    expect(lists()).toBe(1);
+  });
+
   it('misses no change while connections break all the time', async () => {
     await using told = await Told.synced(client, path());
     let cutting = true;

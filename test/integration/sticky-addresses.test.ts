@@ -78,6 +78,17 @@ onCluster({ ranges: [four, six], sticky: true }, here => {
       expect(await holdersOf(given[0]!)).toEqual([second.uid]);
     });
 
+    it('DEL goes by the record: no API, no range and no other key of the configuration is needed', async () => {
+      const pod = await member();
+      const given = await added(pod);
+      await here.cluster.remove(pod);
+      const bare = { ipam: { ranges: [], kubeConfig: '/nowhere', sticky: 'x', cooldown: 3600 } };
+      expect(await here.del(pod, bare)).toMatchObject({ exitCode: 0, stdout: '' });
+      const { owners, workloads, attachments } = await here.holdings();
+      for (const ip of given) expect(owners.get(ip)).toMatchObject({ kind: 'sticky', holders: [] });
+      expect([workloads.size, attachments.size]).toEqual([1, 0]);
+    });
+
     it('gives each ordinal, each namespace, each interface and each network its own', async () => {
       const first = await member();
       const sandboxes: [PodRef, Sandbox][] = [

@@ -1,5 +1,5 @@
 // What only etcd can do to us: dead and silent members, refusals, certificates, other servers in its place.
-import { readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { inspect } from 'node:util';
@@ -528,6 +528,38 @@ describe.concurrent.each(everyWay)('etcd $version over $transport', ({ engine, o
 });
 
 describe.concurrent.each(all)('etcd $version', engine => {
+  test('certificates that are replaced under a client that lives for weeks are used without a restart', async ({
+    expect,
+  }) => {
+    await using cluster = await startEtcd(engine, { tls: { verifyClients: true } });
+    const { ca, otherCa, namelessClient } = cluster.certificates!;
+    const file = (name: string) => join(cluster.folder, name);
+    const put = (from: { ca: string; cert: string; key: string }) => {
+      for (const [name, path] of Object.entries(from)) {
+        // As agent and kubelet do it: whole, under its name.
+        writeFileSync(file(`${name}.new`), readFileSync(path));
+        renameSync(file(`${name}.new`), file(name));
+      }
+    };
+    put({ ca, ...namelessClient });
+    await using kv = openGrpc(cluster.target({ caFile: file('ca'), certFile: file('cert'), keyFile: file('key') }));
+    const says = () => kv.read([{ key: '/tls/renewed' }], soon()).then(() => 'fine', String);
+    expect(await says()).toBe('fine');
+    const poll = { timeout: 60_000, interval: 200 };
+    put({ ca: otherCa, ...namelessClient });
+    await expect.poll(says, poll).toMatch(/certificate/);
+    put({ ca, ...namelessClient });
+    await expect.poll(says, poll).toBe('fine');
+    // One that is missing for a moment, and one that is no certificate at all.
+    rmSync(file('cert'));
+    await sleep(6000);
+    expect(await says()).toBe('fine');
+    writeFileSync(file('cert'), 'no PEM');
+    await expect.poll(says, poll).toMatch(/certificates of etcdConfig .* cannot be used/);
+    put({ ca, ...namelessClient });
+    await expect.poll(says, poll).toBe('fine');
+  }, 120_000);
+
   test('a client whose certificate names a user is sent from the gateway to gRPC, and served there', async () => {
     await using cluster = await startEtcd(engine, { tls: { verifyClients: true, commonName: 'ipam' } });
     const { namedClient, namelessClient } = cluster.certificates!;
