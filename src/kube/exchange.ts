@@ -47,29 +47,38 @@ export class Exchanges implements Disposable {
       } catch (error) {
         return reject(unusableCertificates(target, error));
       }
+      const fail = (error: unknown, stale = false) => {
+        over();
+        resolve({ failure: asUnanswered(call, target, error), stale });
+      };
+      // A request that is over already would tell nobody that it was ended: that is not waited for.
+      const end = (why: string) => {
+        fail(unanswered(call, target, why));
+        sending.destroy();
+      };
       const late = () => {
-        sending.destroy(unanswered(call, target, 'no answer in time'));
+        end('no answer in time');
         this.#closeIdle();
       };
-      const abort = () => sending.destroy(unanswered(call, target, unwanted));
+      const abort = () => end(unwanted);
       const timer = setTimeout(late, deadline.left());
-      signal?.addEventListener('abort', abort);
-      if (signal?.aborted) abort();
       const over = () => {
         clearTimeout(timer);
         signal?.removeEventListener('abort', abort);
       };
+      signal?.addEventListener('abort', abort);
       sending.on('error', (error: Error) => {
-        over();
-        const stale = sending.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(systemCode(error) ?? '');
-        resolve({ failure: asUnanswered(call, target, error), stale });
+        fail(error, sending.reusedSocket && ['ECONNRESET', 'EPIPE'].includes(systemCode(error) ?? ''));
       });
+      // Without an error it ends where the server goes over to another protocol.
+      sending.on('close', () => fail(unanswered(call, target, 'connection closed')));
       sending.on('response', response => {
         over();
         // Who reads it is told; one that is thrown away must not end the process when it breaks.
         response.on('error', () => {});
         resolve({ response });
       });
+      if (signal?.aborted) abort();
       sending.end(call.body);
     });
   }
@@ -117,7 +126,14 @@ export function bodyOf(
   signal: AbortSignal | undefined,
 ): Promise<string> {
   return new Promise((resolve, reject) => {
-    const end = (why: string) => response.destroy(unanswered(call, target, why));
+    const fail = (error: unknown) => {
+      over();
+      reject(asUnanswered(call, target, error));
+    };
+    const end = (why: string) => {
+      fail(unanswered(call, target, why));
+      response.destroy();
+    };
     const timer = setTimeout(end, deadline.left(), 'the answer did not end in time');
     const abort = () => end(unwanted);
     const over = () => {
@@ -125,7 +141,6 @@ export function bodyOf(
       signal?.removeEventListener('abort', abort);
     };
     signal?.addEventListener('abort', abort);
-    if (signal?.aborted) abort();
     const chunks: Buffer[] = [];
     let size = 0;
     response.on('data', (chunk: Buffer) => {
@@ -133,15 +148,15 @@ export function bodyOf(
       size += chunk.length;
       if (size > largestBody) end('the answer is too large to be a true one');
     });
-    response.on('error', (error: Error) => {
-      over();
-      reject(asUnanswered(call, target, error));
-    });
+    response.on('error', fail);
     // Not by `for await`, which is done before the connection is back among those that can be used again.
     response.on('end', () => {
       over();
       resolve(Buffer.concat(chunks).toString('utf8'));
     });
+    if (signal?.aborted) abort();
+    // What broke together with its head has told so already, when nobody listened.
+    else if (response.destroyed) fail(response.errored);
   });
 }
 

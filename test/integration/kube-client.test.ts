@@ -209,6 +209,16 @@ describe.skipIf(obstacle !== undefined)('against a real API server', () => {
       ['an object without uid', body('{"metadata":{"name":"web-1"}}'), /not an object of Kubernetes$/],
       ['a list', body('{"kind":"PodList","items":[],"metadata":{}}'), /not an object of Kubernetes$/],
       ['no HTTP', { raw: 'SSH-2.0-OpenSSH_9.2\r\n' }, /an answer that is not HTTP$/],
+      [
+        'a head, and what is no body',
+        { raw: 'HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nno chunk\r\n' },
+        /connection closed|not HTTP/,
+      ],
+      [
+        'another protocol',
+        { raw: 'HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n' },
+        /connection closed/,
+      ],
       ['a closed connection', { hangUp: true }, /connection closed/],
       ['an end in the middle', { alter: () => undefined }, /connection closed/],
     ])('%s: code 11, and says what it was', async (_what, damage, message) => {
