@@ -137,13 +137,19 @@ onCluster(
         const node = await here.cluster.node();
         const ip = await deadOn(node);
         const owner = await ownerOf(ip);
-        await here.site.put(here.site.keys.address(parseIp(ip)!), { ...owner.raw, machine: 'f00dfeed00c0ffee' });
+        await here.site.put(here.site.keys.address(parseIp(ip)!), { ...owner.raw, machine: machineOf('c'.repeat(32)) });
         const machineID = 'b'.repeat(32);
         const machine = { machine: machineOf(machineID), boot: 'now' };
         const ours: ScannerOptions = { node, around: { machine } };
         expect(await scanner.twice(ours)).toEqual([`orphan ${ip}`]);
         expect(scanner.whyOf('orphan')[0]).toMatch(`another machine that is called ${node} too wrote it`);
         await setNodeInfo(node, nodeInfo(machineID, 'now'));
+        // Not one that has its name in the store by a configuration that all nodes share.
+        const other = await here.cluster.node();
+        await setNodeInfo(other, nodeInfo('c'.repeat(32), readMachine().boot));
+        expect(await scanner.scan(ours)).toEqual([`orphan ${ip}`]);
+        expect(scanner.whyOf('orphan').at(-1)).toMatch(`wrote it, node ${other}: give each its own nodeName`);
+        await here.cluster.removeNode(other);
         expect(await scanner.scan(ours)).toEqual([`freed ${ip}`]);
         await here.cluster.removeNode(node);
       });

@@ -1,6 +1,7 @@
 // Whether a container whose pod is dead may still use its addresses: asked of this host, or of the node that it was on.
 import { machineOf } from '../../base/node.ts';
 import { whyGone } from '../gc.ts';
+import type { Holder } from '../model.ts';
 import { endedWithBoot, lookAtNamespace } from './namespace.ts';
 import type { Judged, NodeNames, Outcome, Sweep } from './sweep.ts';
 
@@ -16,6 +17,7 @@ export class OurFate implements Fate {
   readonly doubted = 'orphan';
   readonly #sweep: Sweep;
   readonly #names: NodeNames;
+  #machines: Promise<ReadonlyMap<string, LivingMachine>> | undefined;
 
   constructor(sweep: Sweep, names: NodeNames) {
     this.#sweep = sweep;
@@ -26,20 +28,25 @@ export class OurFate implements Fate {
     const { around, options } = this.#sweep;
     const { machine } = around.machine;
     if (endedWithBoot(subject, around.machine)) return undefined;
-    if (!options.embedded && ![machine, ''].includes(holder.machine) && machine !== '') return this.#whyFormer(machine);
+    if (!options.embedded && ![machine, ''].includes(holder.machine) && machine !== '') {
+      return this.#whyNotFormer(machine, holder);
+    }
     if (!holder.netns.startsWith('/')) return 'its record names no network namespace to look at';
     const { gone, why } = lookAtNamespace(holder.netns);
     return gone ? undefined : why;
   }
 
   /** A machine that was replaced under its name has taken its containers with it; two that share a name have not. */
-  async #whyFormer(machine: string): Promise<string | undefined> {
+  async #whyNotFormer(machine: string, holder: Holder): Promise<string | undefined> {
     const { around, api } = this.#sweep;
     const { node, kubeNode } = this.#names;
     around.deadline.renew();
     const found = await api.node(kubeNode, around.deadline);
-    if (machineOf(found?.object.status?.nodeInfo?.machineID ?? '') === machine) return undefined;
-    return `another machine that is called ${node} too wrote it`;
+    const isOurs = machineOf(found?.object.status?.nodeInfo?.machineID ?? '') === machine;
+    if (!isOurs) return `another machine that is called ${node} too wrote it`;
+    this.#machines ??= readMachines(this.#sweep);
+    const other = nodeOfMachine(await this.#machines, holder);
+    return other && `another machine that is called ${node} too wrote it, node ${other}: give each its own nodeName`;
   }
 }
 
@@ -63,10 +70,8 @@ export class DistantFate implements Fate {
     if (!absent) return undefined;
     // A host may write another name into the store than it has in the API: then it is only called gone.
     this.#machines ??= readMachines(this.#sweep);
-    const machine = holder.machine === '' ? undefined : (await this.#machines).get(holder.machine);
-    if (machine === undefined || (holder.boot !== '' && machine.boot !== '' && machine.boot !== holder.boot))
-      return undefined;
-    return `its machine is node ${machine.node}, which is there: set nodeName, or /etc/kube-ipam/node, to that`;
+    const node = nodeOfMachine(await this.#machines, holder);
+    return node && `its machine is node ${node}, which is there: set nodeName, or /etc/kube-ipam/node, to that`;
   }
 
   async #readNode() {
@@ -90,4 +95,11 @@ async function readMachines({ api }: Sweep): Promise<ReadonlyMap<string, LivingM
     return [machineOf(machineID), { node: metadata.name, boot: bootID }] as const;
   });
   return new Map(marked.filter(([machine]) => machine !== ''));
+}
+
+/** The node that the holder's machine is, and was when it wrote that; undefined when no node is, or it was started again. */
+function nodeOfMachine(machines: ReadonlyMap<string, LivingMachine>, { machine, boot }: Holder): string | undefined {
+  const found = machine === '' ? undefined : machines.get(machine);
+  const isStartedAgain = boot !== '' && found?.boot !== '' && found?.boot !== boot;
+  return isStartedAgain ? undefined : found?.node;
 }
