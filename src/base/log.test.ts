@@ -39,6 +39,13 @@ function lines(name = 'log'): Record<string, unknown>[] {
     .map(line => JSON.parse(line));
 }
 
+it('lets nobody notice that whoever writes its lines for it cannot', () => {
+  const log = new Log(target(), {}, () => {
+    throw new Error('ENOSPC');
+  });
+  expect(() => log.with({ network: 'a' }).error('add')).not.toThrow();
+});
+
 it('writes time, level, event, context and fields; later fields win', () => {
   const log = new Log(target(), { network: 'a' }).with({ containerID: 'c', ifname: 'eth0' });
   log.info('add', { address: '10.1.0.2', tries: 2, network: 'b' });

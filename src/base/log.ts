@@ -22,7 +22,7 @@ export class Log {
   readonly #context: Fields;
   readonly #writeLines: WriteLines;
 
-  constructor(target: LogTarget, context: Fields = {}, writeLines: WriteLines = appendLines) {
+  constructor(target: LogTarget, context: Fields = {}, writeLines: WriteLines = append) {
     this.#target = target;
     this.#context = context;
     this.#writeLines = writeLines;
@@ -51,14 +51,18 @@ export class Log {
   #write(level: LogLevel, event: string, fields: Fields): void {
     if (logLevels.indexOf(level) < logLevels.indexOf(this.#target.level)) return;
     const line = { time: new Date().toISOString(), level, event, ...this.#context, ...fields };
-    this.#writeLines(this.#target, `${JSON.stringify(line)}\n`);
+    quietly(() => this.#writeLines(this.#target, `${JSON.stringify(line)}\n`));
   }
 }
 
 /** Appends to the file, and keeps it from growing beyond `maxSize`. Never throws. */
 export function appendLines(target: Pick<LogTarget, 'file' | 'maxSize'>, lines: string): void {
+  quietly(() => append(target, lines));
+}
+
+function quietly(write: () => void): void {
   try {
-    append(target, lines);
+    write();
   } catch {
     // An address matters more than its log line; `kube-ipam status` tells that the log cannot be written.
   }
