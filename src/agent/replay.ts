@@ -64,9 +64,16 @@ export class Replay implements Part {
 
   #next(ms: number): void {
     this.#timer = setTimeout(() => {
-      this.#round = this.#replayAll().finally(() => {
-        if (!this.#stopped) this.#next(this.#pause);
-      });
+      const failed = (error: unknown) => {
+        this.#trouble = messageOf(error);
+        this.#pause = longPause;
+        this.#options.log.error('waiting DELs cannot be looked at', { cause: this.#trouble });
+      };
+      this.#round = this.#replayAll()
+        .catch(failed)
+        .finally(() => {
+          if (!this.#stopped) this.#next(this.#pause);
+        });
     }, ms);
   }
 

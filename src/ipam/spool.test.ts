@@ -1,5 +1,15 @@
 // Waiting DELs on a real disk: kept whole or refused, listed in order, gone when their container lives again.
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, it } from 'vitest';
@@ -60,6 +70,10 @@ it('is empty where there is no folder', () => {
 
 it('takes nothing for a DEL that is none, and sweeps what a killed process left', () => {
   spool.keep(del('a'));
+  const loop = join(folder, 'spool', 'loop');
+  symlinkSync(loop, loop);
+  mkdirSync(join(folder, 'spool', '.new-folder'));
+  utimesSync(join(folder, 'spool', '.new-folder'), 1000, 1000);
   const files = ['stranger', '.new-1-x', '.new-2-x'].map(name => join(folder, 'spool', name));
   for (const file of files) writeFileSync(file, JSON.stringify(del('b')));
   utimesSync(files[1]!, 1000, 1000);

@@ -3,12 +3,12 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
+  lstatSync,
   openSync,
   readdirSync,
   readFileSync,
   renameSync,
   rmSync,
-  statSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -70,8 +70,8 @@ export class Spool {
   /** All that wait, oldest first. A file that cannot be understood is nobody's DEL, and is left alone. */
   list(): WaitingDel[] {
     const found = names(this.#folder).flatMap(name => {
-      const at = statSync(join(this.#folder, name), { throwIfNoEntry: false })?.mtimeMs;
-      return at === undefined ? [] : [{ name, at }];
+      const file = lstatSync(join(this.#folder, name), { throwIfNoEntry: false });
+      return file?.isFile() ? [{ name, at: file.mtimeMs }] : [];
     });
     this.#sweep(found);
     const dels = found.sort((a, b) => a.at - b.at).map(({ name }) => ({ name, del: read(join(this.#folder, name)) }));
