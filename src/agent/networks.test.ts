@@ -34,7 +34,14 @@ it('those of the folder, as they are now, and those that were served, each once'
   networks.served(conf('c'));
   networks.served(conf('c', { subnet: '10.1.0.0/16' }));
   configured = [conf('a')];
-  expect(names(networks)).toEqual(['a', 'b', 'c']);
+  expect(names(networks).sort()).toEqual(['a', 'b', 'c']);
+});
+
+it('what is configured now counts, whatever was served', () => {
+  configured = [conf('a', { cooldown: 60, cluster: 'new' })];
+  const networks = open();
+  networks.served(conf('a', { cooldown: 10, cluster: 'old' }));
+  expect(networks.all()).toMatchObject([{ network: 'a', cooldown: 60, cluster: 'new' }]);
 });
 
 it('remembers what was served: names and paths for root alone, nothing else', () => {

@@ -1,10 +1,11 @@
 // The networks of kube-ipam on this node: those that runtimes have configured, and those whose plugins have asked.
-import { readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf, systemCode } from '../base/errors.ts';
 import { makeFolder } from '../base/folder.ts';
 import type { Log } from '../base/log.ts';
 import { isObject } from '../base/section.ts';
+import { writeAtomically } from '../host/atomic-file.ts';
 import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
 
 export type Conf = Readonly<Record<string, unknown>>;
@@ -44,7 +45,8 @@ export class Networks {
 
   /** Each network once; those that cannot be read are left out, because no plugin could serve them either. */
   all(): AccessConfig[] {
-    const confs = [...this.#configured(), ...[...this.#served.values()].map(({ conf }) => conf)];
+    // The last one counts: a runtime repeats old configurations in its DELs, and they are served like any other.
+    const confs = [...[...this.#served.values()].map(({ conf }) => conf), ...this.#configured()];
     const found = confs.flatMap(conf => accessOf(conf) ?? []);
     const identity = ({ network, space, store }: AccessConfig) => JSON.stringify([network, space, store]);
     return [...new Map(found.map(access => [identity(access), access])).values()];
@@ -77,8 +79,7 @@ export class Networks {
     for (const [key, served] of fresh) this.#served.set(key, served);
     try {
       makeFolder(dirname(file), 0o700);
-      writeFileSync(`${file}.new`, `${JSON.stringify(fresh.map(([, served]) => served))}\n`, { mode: 0o600 });
-      renameSync(`${file}.new`, file);
+      writeAtomically(file, `${JSON.stringify(fresh.map(([, served]) => served))}\n`, 0o600);
     } catch (error) {
       log.warn('the networks that were served cannot be remembered', { cause: messageOf(error) });
     }
