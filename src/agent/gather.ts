@@ -56,6 +56,8 @@ export class GatheringKv extends CheckingKv implements CheckedKv {
   }
 
   override commit(commit: Commit, deadline: Deadline, check?: Check): Promise<CommitResult> {
+    // With what tells apart those that lose together it would be more than a transaction holds.
+    if (questionsOf(commit).length > mostOperations) return super.commit(commit, deadline, check);
     const late = () =>
       new UnknownFateError('the time was over before the store had answered: it may have been written');
     return settled(deadline, late, waiting => this.#commits.add({ ...waiting, commit, check }));
@@ -135,7 +137,8 @@ class MergedCommit implements Commit {
 
   constructor(commits: readonly Commit[]) {
     const [conditions, writes] = [commits.flatMap(one => one.conditions), commits.flatMap(one => one.writes)];
-    this.conditions = [...new Map(conditions.map(one => [boundKey(one), one])).values()];
+    // Not by their keys: a commit that asks two different things of one key must lose, as it does alone.
+    this.conditions = [...new Map(conditions.map(one => [JSON.stringify(one), one])).values()];
     this.writes = [...new Map(writes.map(one => [writtenKey(one), one])).values()];
     for (const commit of commits) this.#questions.add(questionsOf(commit));
   }

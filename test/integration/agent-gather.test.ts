@@ -135,6 +135,17 @@ it('a key that all put blindly holds what the last one put', async () => {
   expect(counting.commits).toBe(1);
   expect(await valueAt('cursor')).toBe('9');
 });
+it('one that asks of a key what cannot be loses', async () => {
+  await site.put(key('a'), 'A');
+  const { revision } = (await real.read([{ key: key('a') }], soon())).answers[0]!.entries[0]!;
+  const conditions = [{ absent: key('a') }, { unchanged: key('a'), revision }];
+  for (const order of [conditions, conditions.toReversed()]) {
+    const commit = { conditions: order, writes: [{ put: key('b'), value: 'x' }], otherwise: [{ key: key('a') }] };
+    expect(await kv.commit(commit, soon())).toMatchObject({ won: false, answers: [{ count: 1 }] });
+  }
+  expect(await valueAt('b')).toBeUndefined();
+});
+
 
 it('what is not wanted any more is not written, and the others are', async () => {
   const gone = () => {
@@ -240,6 +251,18 @@ it('a hundred ADDs and DELs at once: each its own addresses, in few transactions
   counting.commits = 0;
   await Promise.all(numbers(100).map(n => release(around(), idOf(n), { cooldown: 0 })));
   expect(counting.commits).toBeLessThan(15);
+it('an ADD of as many sets as a network may have is no larger than it is alone', async () => {
+  const ranges = numbers(32).map(n => [{ subnet: `10.1.${n}.0/24` }]);
+  const config = readNetworkConfig(confOf(site, { ranges }), '1.0.0');
+  const owner = { cluster: 'default', machine: '', boot: '', netns: '' };
+  for (const last of [2, 3, 4]) {
+    const id = { node: site.node, network: 'net', containerID: `pod-${last}`, ifname: 'eth0' };
+    const around = surroundingsOf(config, kv, soon(), new Log(config.log));
+    const { addresses } = await allocate(around, config, { id, ...owner }, []);
+    expect(addresses.map(({ ip }) => formatIp(ip))).toEqual(numbers(32).map(n => `10.1.${n}.${last}`));
+  }
+});
+
   expect(await site.remains()).toEqual([]);
 });
 
