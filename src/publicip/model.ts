@@ -1,6 +1,8 @@
 // What Services want of public addresses, read from plain Kubernetes objects: one Want for each address. Pure.
-import type { Cidr } from '../net/cidr.ts';
-import type { Ip } from '../net/ip.ts';
+import { type Cidr, cidrContains, formatCidr } from '../net/cidr.ts';
+import { type Family, formatIp, type Ip, parseIp } from '../net/ip.ts';
+import { fieldsOf, listOf, type ObjectFields } from './fields.ts';
+import { Forbidden, type Surroundings } from './forbidden.ts';
 
 /** A public address that at least one Service wants and that may be given to it. */
 export interface Want {
@@ -52,24 +54,212 @@ export interface Refusal {
   readonly message: string;
 }
 
-/** What public addresses must keep clear of, and what the operator allows. */
-export interface Around {
+/** What the operator allows, and what public addresses must keep clear of. */
+export interface Around extends Surroundings {
   /** Each public address must lie in one of them; none at all: this is not checked. */
   readonly ranges: readonly Cidr[];
   /** Namespaces whose Services may have public addresses; undefined: all. */
   readonly namespaces?: ReadonlySet<string> | undefined;
-  /** Every Node object: their addresses and pod ranges are forbidden. */
-  readonly nodes: readonly unknown[];
-  /** Addresses of this node's interfaces. A /32 or /128 forbids nothing: public addresses themselves are such. */
-  readonly addresses: readonly { readonly ip: Ip; readonly prefix: number }[];
-  /** Next hops of this node's routes. */
-  readonly gateways: readonly Ip[];
-  /** Further ranges that are forbidden: those of ClusterIPs and of pods, as far as they are known. */
-  readonly clusterRanges: readonly Cidr[];
 }
 
 export interface Wants {
   /** In the order of the addresses. */
   readonly wants: readonly Want[];
   readonly refusals: readonly Refusal[];
+}
+
+/** The class of Services of type LoadBalancer that are ours. */
+export const loadBalancerClass = 'kube-ipam.io/public-ip';
+
+/** "true" on a Service: the addresses in its status count, whoever wrote them. */
+export const statusAnnotation = 'kube-ipam.io/public-ip';
+
+/** A comma list of addresses, on a Service. */
+export const addressesAnnotation = 'kube-ipam.io/public-ips';
+
+/**
+ * Reads Services, and EndpointSlices for those with externalTrafficPolicy Local (contract F6, F7, F8). What is no such
+ * object is left out; an object with faults spoils only itself.
+ */
+export function readWants(services: readonly unknown[], slices: readonly unknown[], around: Around): Wants {
+  const forbidden = new Forbidden(services, around);
+  const refusals: Refusal[] = [];
+  const byAddress = new Map<string, { readonly ip: Ip; readonly services: WantingService[] }>();
+  for (const service of services.flatMap(readService).sort(oldestFirst)) {
+    for (const text of service.addresses) {
+      const ip = parseIp(text);
+      const refused = whyNot(ip, text, service.ref, around, forbidden);
+      if (refused !== undefined) refusals.push({ service: service.ref, ...refused });
+      if (ip === undefined || refused !== undefined) continue;
+      const address = formatIp(ip);
+      const entry = byAddress.get(address) ?? { ip, services: [] };
+      byAddress.set(address, entry);
+      if (!entry.services.includes(service)) entry.services.push(service);
+    }
+  }
+  const endpoints = new Endpoints(slices);
+  const wants = [...byAddress].map(([address, { ip, services }]) => {
+    const { ports, taken } = unionOfPorts(address, services);
+    refusals.push(...taken);
+    return Object.freeze({
+      ip,
+      address,
+      services: services.map(({ ref }) => ref),
+      ports,
+      ...localOf(ip, services, endpoints),
+    });
+  });
+  return { wants: wants.sort((a, b) => byNumber(a.ip, b.ip)), refusals };
+}
+
+/** A Service that wants at least one address. */
+interface WantingService {
+  readonly ref: ServiceRef;
+  /** As written, each text once. */
+  readonly addresses: readonly string[];
+  readonly ports: readonly Port[];
+  readonly local: boolean;
+}
+
+function readService(service: unknown): WantingService[] {
+  const ref = refOf(service);
+  const { spec, metadata, status } = fieldsOf(service);
+  const { type, externalTrafficPolicy, ports } = fieldsOf(spec);
+  // It is an alias in DNS, which has no ports to be reached at; one that is being deleted has been asked to let go.
+  if (ref === undefined || type === 'ExternalName' || fieldsOf(metadata).deletionTimestamp !== undefined) return [];
+  const addresses = [
+    ...new Set(addressesOf(fieldsOf(spec), fieldsOf(status), fieldsOf(fieldsOf(metadata).annotations))),
+  ];
+  if (addresses.length === 0) return [];
+  const comment = `${ref.namespace}/${ref.name}`;
+  const local = externalTrafficPolicy === 'Local';
+  return [{ ref, addresses, ports: listOf(ports).flatMap(port => readPort(port, comment)), local }];
+}
+
+function addressesOf(spec: ObjectFields, status: ObjectFields, annotations: ObjectFields): string[] {
+  const { externalIPs, deprecatedPublicIPs, publicIPs } = spec;
+  const listed = String(annotations[addressesAnnotation] ?? '').split(',');
+  return [externalIPs, deprecatedPublicIPs, publicIPs, listed, balanced(spec, status, annotations)]
+    .flatMap(listOf)
+    .flatMap(address => (typeof address === 'string' && address.trim() !== '' ? [address.trim()] : []));
+}
+
+/** The addresses of a load balancer that we are, or are asked to be. One in front of a proxy is that proxy's own. */
+function balanced(spec: ObjectFields, status: ObjectFields, annotations: ObjectFields): unknown[] {
+  const isOurs = spec.loadBalancerClass === loadBalancerClass || annotations[statusAnnotation] === 'true';
+  if (spec.type !== 'LoadBalancer' || !isOurs) return [];
+  return listOf(fieldsOf(status.loadBalancer).ingress)
+    .map(fieldsOf)
+    .flatMap(({ ip, ipMode }) => (ipMode === 'Proxy' ? [] : [ip]));
+}
+
+function refOf(object: unknown): ServiceRef | undefined {
+  const { namespace, name, uid, creationTimestamp } = fieldsOf(fieldsOf(object).metadata);
+  if (typeof namespace !== 'string' || typeof name !== 'string' || typeof uid !== 'string') return undefined;
+  return { namespace, name, uid, created: typeof creationTimestamp === 'string' ? creationTimestamp : '' };
+}
+
+function readPort(value: unknown, comment: string): Port[] {
+  const { port, protocol = 'TCP' } = fieldsOf(value);
+  const known = protocols.find(name => name === String(protocol).toLowerCase());
+  if (known === undefined || !Number.isInteger(port)) return [];
+  const number = port as number;
+  return number > 0 && number < 65_536 ? [{ protocol: known, port: number, comment }] : [];
+}
+
+/** The API's clock has whole seconds; beyond that, any order will do that is the same on every node. */
+function oldestFirst({ ref: a }: WantingService, { ref: b }: WantingService): number {
+  const keyOf = ({ created, namespace, name, uid }: ServiceRef) => [created, namespace, name, uid];
+  const [ours, theirs] = [keyOf(a), keyOf(b)];
+  const i = ours.findIndex((part, at) => part !== theirs[at]);
+  return i < 0 ? 0 : ours[i]! < theirs[i]! ? -1 : 1;
+}
+
+function byNumber(a: Ip, b: Ip): number {
+  if (a.family !== b.family) return a.family - b.family;
+  return a.value < b.value ? -1 : a.value > b.value ? 1 : 0;
+}
+
+/** The older Service keeps a port that two of them have. */
+function unionOfPorts(address: string, services: readonly WantingService[]): { ports: Port[]; taken: Refusal[] } {
+  const ports = new Map<string, Port>();
+  const taken: Refusal[] = [];
+  for (const { ref, ports: own } of services) {
+    for (const port of own) {
+      const what = `${port.port}/${port.protocol}`;
+      const before = ports.get(what);
+      if (before === undefined) ports.set(what, port);
+      if (before === undefined || before.comment === port.comment) continue;
+      const message = `port ${what} of ${address} belongs to Service ${before.comment}, which is older`;
+      taken.push({ service: ref, address, reason: 'PortTaken', message });
+    }
+  }
+  return { ports: [...ports.values()], taken };
+}
+
+/** The nodes that are ready for all of the Services whose policy is Local; where there is none, for the oldest of them. */
+function localOf(
+  ip: Ip,
+  services: readonly WantingService[],
+  endpoints: Endpoints,
+): { local: false } | { local: true; nodesReady: ReadonlySet<string> } {
+  const ready = services.filter(({ local }) => local).map(({ ref }) => endpoints.nodesOf(ref, ip.family));
+  if (ready.length === 0) return { local: false };
+  const common = new Set([...ready[0]!].filter(node => ready.every(nodes => nodes.has(node))));
+  return { local: true, nodesReady: common.size > 0 ? common : ready[0]! };
+}
+
+/** Which nodes have endpoints of a Service. */
+class Endpoints {
+  readonly #slices: ReadonlyMap<string, readonly ObjectFields[]>;
+
+  constructor(slices: readonly unknown[]) {
+    this.#slices = Map.groupBy(slices.map(fieldsOf), ({ metadata }) => {
+      const { namespace, labels } = fieldsOf(metadata);
+      return `${namespace}/${fieldsOf(labels)['kubernetes.io/service-name']}`;
+    });
+  }
+
+  /** Those with a ready one; while there is none, those with one that still serves though it is being ended. */
+  nodesOf({ namespace, name }: ServiceRef, family: Family): ReadonlySet<string> {
+    const slices = this.#slices.get(`${namespace}/${name}`) ?? [];
+    const endpoints = slices
+      .filter(({ addressType }) => addressType === `IPv${family}`)
+      .flatMap(slice => listOf(slice.endpoints).map(fieldsOf));
+    const nodesWith = (fits: (conditions: ObjectFields) => boolean) =>
+      new Set(
+        endpoints.flatMap(({ nodeName, conditions }) =>
+          typeof nodeName === 'string' && fits(fieldsOf(conditions)) ? [nodeName] : [],
+        ),
+      );
+    // A condition that is not there means yes to ready and serving, and no to terminating.
+    const ready = nodesWith(conditions => conditions.ready !== false);
+    if (ready.size > 0) return ready;
+    return nodesWith(({ serving, terminating }) => serving !== false && terminating === true);
+  }
+}
+
+/** Why an address is not given to a Service that asks for it; undefined when it is. */
+function whyNot(
+  ip: Ip | undefined,
+  text: string,
+  { namespace }: ServiceRef,
+  { ranges, namespaces }: Around,
+  forbidden: Forbidden,
+): Omit<Refusal, 'service'> | undefined {
+  if (ip === undefined) {
+    return { address: text, reason: 'AddressInvalid', message: `${JSON.stringify(text)} is no IP address` };
+  }
+  const address = formatIp(ip);
+  if (namespaces !== undefined && !namespaces.has(namespace)) {
+    const message = `${address} is left alone: Services of namespace ${namespace} are not allowed public addresses`;
+    return { address, reason: 'NamespaceNotAllowed', message };
+  }
+  const reason = forbidden.why(ip);
+  if (reason !== undefined) {
+    return { address, reason: 'AddressForbidden', message: `${address} cannot be a public address: it is ${reason}` };
+  }
+  if (ranges.length === 0 || ranges.some(range => cidrContains(range, ip))) return undefined;
+  const message = `${address} is left alone: it lies outside of ${ranges.map(formatCidr).join(', ')}`;
+  return { address, reason: 'OutsideRanges', message };
 }
