@@ -1,6 +1,6 @@
 // How an owner record is listed: as a row of a table for people, as an object for programs.
 import { describePod, describeWorkload } from '../ipam/describe.ts';
-import type { Holder, OwnerRecord, Pod } from '../ipam/model.ts';
+import { type Holder, networkOf, type OwnerRecord, type Pod, usersOf } from '../ipam/model.ts';
 import type { AddressRecord } from '../ipam/service/holdings.ts';
 import { formatIp } from '../net/ip.ts';
 import type { Column } from './output.ts';
@@ -14,7 +14,7 @@ type Cells = Column<Listed>;
 const address: Cells = { title: 'ADDRESS', cell: ({ ip }) => formatIp(ip) };
 const space: Cells = { title: 'SPACE', cell: row => row.space };
 const kind: Cells = { title: 'KIND', cell: ({ owner }) => owner.kind };
-const network: Cells = { title: 'NETWORK', cell: ({ owner }) => owner.network };
+const network: Cells = { title: 'NETWORK', cell: ({ owner }) => networkOf(owner) };
 const node = ofHolders('NODE', holder => holder.node);
 const interfaceName: Cells = { title: 'IF', cell: ({ owner }) => owner.ifname };
 const told: readonly Cells[] = [
@@ -59,7 +59,9 @@ function holdersOf(owner: OwnerRecord): readonly Holder[] {
   return owner.holders.length > 0 ? owner.holders : [owner];
 }
 
-function remarkOn({ reason, until, byName, workload }: OwnerRecord): string {
+function remarkOn(owner: OwnerRecord): string {
+  const { reason, until, byName, workload, holder } = owner;
+  if (holder !== undefined) return `for ${usersOf(owner).map(describeWorkload).join(', ')}`;
   if (workload !== undefined) return `kept for ${describeWorkload(workload)}`;
   if (until !== undefined) return `until ${until}${byName ? ', for whoever asks for it by name' : ''}`;
   return reason ?? '';
@@ -91,8 +93,8 @@ function podOf({ pod, workload }: OwnerRecord): Pod {
 }
 
 /** All names by which people know the owner. */
-export function knownAs({ pod, workload }: OwnerRecord): Pod[] {
-  return [pod, workload].filter(one => one !== undefined);
+export function knownAs(owner: OwnerRecord): Pod[] {
+  return [owner.pod, owner.workload, ...usersOf(owner)].filter(one => one !== undefined);
 }
 
 /** The record as it is stored, with the address and what the store knows of it. */

@@ -9,7 +9,7 @@ import { parseSpan, type Span } from '../net/span.ts';
 import { namePattern } from '../store/keys.ts';
 import type { StoreTarget } from '../store/target.ts';
 import { defaultDataDir, defaultTimeout } from './defaults.ts';
-import { featureNode, features, poolPrefix } from './model.ts';
+import { featureNodes, poolPrefix } from './model.ts';
 import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange, selectorKeys } from './range.ts';
 import { type Route, readRoutes } from './routes.ts';
 import { readStoreTarget } from './store-config.ts';
@@ -146,9 +146,7 @@ export function asName(value: unknown): string | undefined {
   return typeof value === 'string' && namePattern.test(value) ? value : undefined;
 }
 
-/** Where features keep their attachments: a DEL must not come upon them. */
-const featureNodes = features.map(featureNode);
-
+/** A DEL must not come upon the attachments of features. */
 function asNodeName(value: unknown): string | undefined {
   const name = asName(value);
   return name !== undefined && featureNodes.includes(name) ? undefined : name;

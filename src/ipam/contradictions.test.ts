@@ -22,6 +22,12 @@ const soundSticky: Store = {
   [attachment('c1')]: { addresses: [ip], kept: true },
   [kept]: { addresses: [ip] },
 };
+const object = { feature: 'public-ip', group: '', kind: 'Service', namespace: 'shop', name: 'web', uid: 'u1' };
+const lent = { cluster: 'default', kind: 'service', since: '', holder: object, pool: 'public' };
+const sharer = { namespace: 'shop', name: 'api', uid: 'u2' };
+const loan = (containerID: string, network = 'pool.public') =>
+  keys.attachment({ node: 'kube-ipam.public-ip', network, containerID, ifname: 'lb4' });
+const soundLoan: Store = { [address]: lent, [loan('u1')]: { addresses: [ip], kept: true } };
 const soundFixed: Store = { [address]: fixed, [attachment('c1')]: { addresses: [ip], kept: true } };
 
 function findings(store: Store): string[] {
@@ -53,6 +59,13 @@ describe('a store in order', () => {
     'a workload all of whose addresses are fixed now': { [kept]: { addresses: [] } },
     'a fixed address with a hold': soundFixed,
     'a hold by name': { [address]: { ...base, kind: 'held', byName: true, until: '' } },
+    'an address of a pool that a Service has': soundLoan,
+    'one that two Services share': {
+      ...soundLoan,
+      [address]: { ...lent, sharers: [sharer] },
+      [loan('u2')]: { addresses: [ip], kept: true },
+    },
+    'an address that a Service names itself': { [address]: { ...lent, pool: undefined } },
     'the identity of a cluster': { [clusterKey('default')]: { uid: '0a9b' } },
   };
   it.each(Object.entries(cases))('%s', (_, store) => {
@@ -70,6 +83,19 @@ describe('told', () => {
       { ...soundSticky, [address]: { ...sticky, cluster: 'blue' } },
       `trouble other-owner ${ofWorkload}`,
       `trouble no-workload ${ip}`,
+    ],
+    'the attachment of a Service is gone': [without(soundLoan, loan('u1')), `trouble not-listed ${ip}`],
+    'one of two Services lists it': [
+      { ...soundLoan, [address]: { ...lent, sharers: [sharer] } },
+      `trouble not-listed ${ip}`,
+    ],
+    'another Service lists it': [
+      { [address]: lent, [loan('u2')]: { addresses: [ip] } },
+      'trouble other-owner kube-ipam.public-ip/pool.public/u2/lb4',
+    ],
+    'a Service lists it as of another pool': [
+      { [address]: lent, [loan('u1', 'pool.other')]: { addresses: [ip] } },
+      'trouble other-owner kube-ipam.public-ip/pool.other/u1/lb4',
     ],
     'a workload keeps what nobody owns': [{ [kept]: { addresses: [ip] } }, `trouble no-record ${ofWorkload}`],
     'a workload keeps what a pod owns': [

@@ -7,6 +7,7 @@ import type { Entry } from '../store/kv.ts';
 import { describeOwner } from './describe.ts';
 import {
   type Holder,
+  isLentTo,
   isPlainAttachment,
   namesAttachment,
   type OwnerRecord,
@@ -15,6 +16,7 @@ import {
   parseCluster,
   parseFormat,
   parseOwner,
+  usersOf,
 } from './model.ts';
 import { type Range, type RangeSet, rangeServes } from './range.ts';
 import { parseRecordedNetwork, type RecordedNetwork } from './recorded.ts';
@@ -203,6 +205,7 @@ export class Examination {
   #judgeAddress(subject: string, held: Held, ranges: readonly Range[]): void {
     const { ip, owner } = held;
     if (owner.kind === 'sticky') this.#judgeSticky(subject, held);
+    else if (owner.kind === 'service') this.#judgeLoans(subject, held);
     else {
       for (const holder of owner.holders) this.#judgeHolder(subject, holder, owner);
       this.#judgeNumber(subject, held, 1);
@@ -251,6 +254,14 @@ export class Examination {
     }
   }
 
+  /** A pool's address is listed once for each object that uses it; one that an object names itself, by none. */
+  #judgeLoans(subject: string, { owner, listedBy }: Held): void {
+    const users = owner.pool === undefined ? [] : usersOf(owner);
+    if (users.length <= listedBy.length) return;
+    const text = `fewer attachments list it than objects use it: ${describeOwner(owner)}; it is not given back to its pool`;
+    this.#trouble('not-listed', subject, text);
+  }
+
   /** Only a VM may have its address twice, while it migrates. */
   #judgeNumber(subject: string, { owner, listedBy }: Held, most: number): void {
     if (listedBy.length > most)
@@ -272,7 +283,7 @@ export class Examination {
       }
       held.listedBy = [...held.listedBy, nameOf(id)];
       if (held.owner.kind === 'unknown') continue;
-      if (!namesAttachment(held.owner, id)) {
+      if (!namesAttachment(held.owner, id) && !isLentTo(held.owner, id)) {
         this.#trouble(
           'other-owner',
           nameOf(id),

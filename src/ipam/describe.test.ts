@@ -6,6 +6,7 @@ import { parseOwner } from './model.ts';
 const place = { node: 'a', network: 'pods', containerID: '0123456789abcdef', ifname: 'eth0', netns: '' };
 const since = '2026-11-21T12:00:00Z';
 const pod = (name: string) => ({ namespace: 'shop', name, uid: `uid-of-${name}` });
+const service = (name: string) => ({ feature: 'public-ip', group: '', kind: 'Service', namespace: 'shop', name });
 const told = (record: object) => describeOwner(parseOwner(JSON.stringify({ since, ...record })));
 
 const attached = 'container 0123456789abc eth0 of network pods on node a';
@@ -22,6 +23,12 @@ it.each([
     { kind: 'held', ...place, byName: true, until: '2026-11-21T13:00:00Z' },
     `a hold until 2026-11-21T13:00:00Z for whoever asks for it by name, formerly ${attached}`,
   ],
+  [{ kind: 'service', holder: service('web') }, `Service shop/web since ${since}`],
+  [
+    { kind: 'service', holder: service('web'), sharers: [service('api')], pool: 'public' },
+    `Service shop/web and Service shop/api (pool public) since ${since}`,
+  ],
+  [{ kind: 'service', holder: { feature: 'newer' } }, `a feature that this version does not know since ${since}`],
   [{ kind: 'from-the-future' }, `an owner of a kind that this version does not know since ${since}`],
 ])('%j', (record, text) => {
   expect(told(record)).toBe(text);

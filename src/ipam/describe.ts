@@ -4,7 +4,7 @@ import { formatCidr } from '../net/cidr.ts';
 import { formatIp } from '../net/ip.ts';
 import { formatSpan } from '../net/span.ts';
 import type { WorkloadName } from '../store/keys.ts';
-import type { Holder, OwnerRecord, Pod } from './model.ts';
+import { type Holder, type OwnerRecord, type Pod, usersOf } from './model.ts';
 import type { Range, RangeSet } from './range.ts';
 
 export function describePod(pod: Pod): string {
@@ -26,11 +26,19 @@ export function describeOwner(owner: OwnerRecord): string {
       return `a hold until ${owner.until ?? 'its lease ends'} for ${owner.byName ? 'whoever asks for it by name, formerly' : 'its former owner,'} ${attachmentOf(owner)}`;
     case 'sticky':
       return `${workloadOf(owner)} (${owner.holders.map(attachmentOf).join(' and ') || 'no pod uses it now'})${since}`;
+    case 'service':
+      return `${servedBy(owner)}${since}`;
     case 'unknown':
       return `an owner of a kind that this version does not know${since}`;
     default:
       return `${attachmentOf(owner)}${since}`;
   }
+}
+
+function servedBy(owner: OwnerRecord): string {
+  const users = usersOf(owner).map(describeWorkload).join(' and ');
+  if (users === '') return 'a feature that this version does not know';
+  return owner.pool === undefined ? users : `${users} (pool ${owner.pool})`;
 }
 
 function workloadOf({ workload }: OwnerRecord): string {

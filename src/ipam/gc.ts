@@ -2,7 +2,7 @@
 import type { Machine } from '../base/node.ts';
 import type { Found, Pod as KubePod, Node, NodeCondition, StatefulSet } from '../kube/objects.ts';
 import type { AttachmentId } from '../store/keys.ts';
-import { featureNode, features, type Holder, type OwnerRecord, sameAttachment } from './model.ts';
+import { featureNodes, type Holder, type OwnerRecord, sameAttachment } from './model.ts';
 
 /** The kubelet writes the uid of a static pod into this annotation of the mirror that the API shows. */
 const mirrorAnnotation = 'kubernetes.io/config.mirror';
@@ -52,9 +52,6 @@ export function whyImmortal({ kind, cluster: theirs }: OwnerRecord, cluster: str
   if (!mortal.includes(kind)) return `it is of kind ${kind}`;
   return theirs === cluster ? undefined : `it belongs to cluster ${theirs}`;
 }
-
-/** Features judge themselves what they keep in the place of a node. */
-const featureNodes = features.map(featureNode);
 
 /** Why no rule may touch this attachment; undefined when one may. */
 export function whyUntouchable({ id, owners }: Subject, cluster: string): string | undefined {

@@ -187,6 +187,8 @@ export function featureNode(feature: Feature): string {
   return `kube-ipam.${feature}`;
 }
 
+export const featureNodes: readonly string[] = features.map(featureNode);
+
 /** The network that addresses of a pool belong to. No network configuration may have such a name. */
 export function poolNetwork(pool: string): string {
   return `${poolPrefix}${pool}`;
@@ -194,17 +196,28 @@ export function poolNetwork(pool: string): string {
 
 export const poolPrefix = 'pool.';
 
+/** The network that the address belongs to, as far as its owner has one. */
+export function networkOf({ network, pool }: OwnerRecord): string {
+  return pool === undefined ? network : poolNetwork(pool);
+}
+
 /** The attachment through which an object uses an address of a pool. */
 export function lendingId(object: ServiceHolder, pool: string, family: Family): AttachmentId {
   const ifname = `${object.feature === 'eip' ? 'eip' : 'lb'}${family}`;
   return { node: featureNode(object.feature), network: poolNetwork(pool), containerID: object.uid, ifname };
 }
 
+/** The objects that use a feature's address: the holder first. */
+export function usersOf({ holder, sharers = [] }: OwnerRecord): readonly ServiceHolder[] {
+  return holder === undefined ? [] : [holder, ...sharers];
+}
+
 /** Whether a pool's address is lent through the attachment: to the holder, or to one who shares it. */
-export function isLentTo({ holder, sharers = [], pool }: OwnerRecord, id: AttachmentId): boolean {
+export function isLentTo(owner: OwnerRecord, id: AttachmentId): boolean {
+  const { holder, pool } = owner;
   if (holder === undefined || pool === undefined) return false;
   const isOfPool = id.node === featureNode(holder.feature) && id.network === poolNetwork(pool);
-  return isOfPool && [holder, ...sharers].some(({ uid }) => uid === id.containerID);
+  return isOfPool && usersOf(owner).some(({ uid }) => uid === id.containerID);
 }
 
 /** Whether the address goes on when an attachment has given it back: a workload keeps it, or a hold follows. */

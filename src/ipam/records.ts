@@ -12,6 +12,7 @@ import {
   type Pod,
   type ServiceHolder,
   sameAttachment,
+  usersOf,
   type Workload,
 } from './model.ts';
 import type { RangeSet } from './range.ts';
@@ -87,12 +88,29 @@ export function renderService(holder: ServiceHolder, { cluster, pool }: ServiceO
   });
 }
 
-/** The same record with another holder or other sharers: since when, its pool and fields of later versions stay. */
+/**
+ * The same record with another holder, or with other sharers: since when, its pool and fields of later versions stay. A
+ * pool's address goes by its loans: only who lends it may change them.
+ */
 export function renewService(old: OwnerRecord, holder: ServiceHolder, sharers = old.sharers ?? []): string {
   const { sharers: _, ...raw } = old.raw;
   const { feature, group, kind } = holder;
   const value = { ...raw, holder: { ...namesOf(holder), feature, group, kind } };
   return JSON.stringify(sharers.length === 0 ? value : { ...value, sharers: sharers.map(namesOf) });
+}
+
+/** A feature's record with one more object that uses the address, which is the pool's from now on. */
+export function shareService(old: OwnerRecord, object: ServiceHolder, pool: string): string {
+  const raw = { ...old.raw, pool };
+  const users = usersOf(old);
+  if (users.some(({ uid }) => uid === object.uid)) return JSON.stringify(raw);
+  return renewService({ ...old, raw }, users[0] ?? object, [...users.slice(1), object]);
+}
+
+/** A pool's record without one of its users; undefined when it was the last. */
+export function unshareService(old: OwnerRecord, uid: string): string | undefined {
+  const [holder, ...sharers] = usersOf(old).filter(user => user.uid !== uid);
+  return holder && renewService(old, holder, sharers);
 }
 
 /** Feature, group and kind are the holder's: they are the same for all. */

@@ -161,8 +161,10 @@ export function saysTheSame(coming: Carried, there: string): boolean {
   if (type !== 'address') return false;
   const [a, b] = [parseOwner(coming.value), parseOwner(there)];
   // Times, boots and what a repeated ADD renews may differ: it is the owner that counts.
-  const identity = ({ kind, cluster, network, ifname, workload, node, containerID, pod }: typeof a) =>
+  const identity = ({ kind, cluster, network, ifname, workload, node, containerID, pod, holder, pool }: typeof a) => {
     // Pods of a workload come and go, and it owns the address all the while.
-    JSON.stringify([kind, cluster, network, ifname, ...(workload ? [workload] : [node, containerID, pod?.uid])]);
+    const owner = workload ?? (kind === 'service' ? [holder, pool] : [node, containerID, pod?.uid]);
+    return JSON.stringify([kind, cluster, network, ifname, owner]);
+  };
   return a.kind !== 'unknown' && identity(a) === identity(b);
 }

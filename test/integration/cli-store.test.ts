@@ -325,12 +325,13 @@ onEachStore(here => {
     it('refuses what lives, what another node or machine holds, and what it may not touch', async () => {
       // Of the process that looks: a namespace that is there for certain.
       const namespace = '/proc/self/ns/net';
+      const service = { feature: 'public-ip', kind: 'Service', namespace: 'shop', name: 'web' };
       await here.site.put(address('10.1.0.5'), record({ netns: namespace }));
       await here.site.put(attachment('c1'), { addresses: ['10.1.0.5'] });
       await here.site.put(address('10.1.0.6'), record({ node: 'elsewhere' }));
       await here.site.put(address('10.1.0.7'), record({ machine: '0123456789abcdef' }));
       await here.site.put(address('10.1.0.8'), record({ netns: '' }));
-      await here.site.put(address('10.1.0.9'), { kind: 'service', since: '' });
+      await here.site.put(address('10.1.0.9'), { kind: 'service', since: '', holder: service });
       await here.site.put(address('10.1.0.10'), { kind: 'from-the-future' });
       await here.site.put(address('10.1.0.11'), record({ kind: 'reserved' }));
       const before = await here.site.remains();
@@ -339,7 +340,7 @@ onEachStore(here => {
         ['10.1.0.6', 'it belongs to node elsewhere'],
         ['10.1.0.7', 'another machine'],
         ['10.1.0.8', 'names no network namespace'],
-        ['10.1.0.9', 'belongs to a Service'],
+        ['10.1.0.9', 'belongs to Service shop/web: remove that'],
         ['10.1.0.10', 'of a kind that this version does not know'],
         ['10.1.0.11', 'kube-ipam unreserve 10.1.0.11'],
       ]) {

@@ -1,5 +1,5 @@
 // `kube-ipam ls`: lists the addresses that have an owner.
-import { kinds } from '../../ipam/model.ts';
+import { kinds, networkOf } from '../../ipam/model.ts';
 import { recordOf } from '../../ipam/service/holdings.ts';
 import { type PatientSurroundings, scanAll, spacesOf } from '../../ipam/service/patience.ts';
 import { Keys } from '../../store/keys.ts';
@@ -85,7 +85,7 @@ function filterOf(args: Args, ownCluster: string | undefined): (row: Listed) => 
     return value === undefined ? [] : [(row: Listed) => of(row).includes(value)];
   };
   const filters = [
-    ...matching('network', ({ owner }) => [owner.network]),
+    ...matching('network', ({ owner }) => [networkOf(owner)]),
     ...matching('node', ({ owner }) => [owner.node]),
     ...matching('cluster', ({ owner }) => [owner.cluster], ownCluster),
     ...matching('namespace', ({ owner }) => knownAs(owner).map(({ namespace }) => namespace)),

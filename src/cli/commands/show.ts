@@ -1,6 +1,6 @@
 // `kube-ipam show`: everything that is known of an address, a pod or a container.
 import { describePod, describeWorkload } from '../../ipam/describe.ts';
-import { parseAttachment, sameAttachment } from '../../ipam/model.ts';
+import { networkOf, parseAttachment, sameAttachment, usersOf } from '../../ipam/model.ts';
 import { rangeServes } from '../../ipam/range.ts';
 import type { RecordedNetwork } from '../../ipam/recorded.ts';
 import { findHoldings, type Holding } from '../../ipam/service/holdings.ts';
@@ -87,7 +87,8 @@ function describe(holding: Holding, networks: readonly RecordedNetwork[], paint:
       ['  until', owner.until],
       ['  for', owner.kind !== 'held' ? undefined : owner.byName ? 'whoever asks for it by name' : 'its former owner'],
       ['  since', owner.since],
-      ['  network', owner.network],
+      ['  lent to', usersOf(owner).map(describeWorkload).join(', ')],
+      ['  network', networkOf(owner)],
       ['  node', holder.node],
       ['  machine', holder.machine],
       ['  boot', holder.boot],

@@ -5,10 +5,11 @@ import { formatIp, type Ip } from '../../net/ip.ts';
 import { spanContains } from '../../net/span.ts';
 import { clusterKey, formatKey } from '../../store/keys.ts';
 import { type Condition, type Entry, UnknownFateError, UnreachableError, type Write } from '../../store/kv.ts';
-import type { NetworkConfig } from '../config.ts';
+import type { Allotment, NetworkConfig } from '../config.ts';
 import {
   currentFormat,
   type Holder,
+  isLentTo,
   namesAttachment,
   type OwnerRecord,
   parseCluster,
@@ -27,14 +28,16 @@ import {
   type Owner,
   renderNetwork,
   renderOwner,
+  renderService,
   renderSticky,
   renewOwner,
+  shareService,
 } from '../records.ts';
 import { exhaustedError } from './exhausted.ts';
 import { ipOfKey, Looker, type Seen, type SetLook } from './look.ts';
 import { type Assigned, assign, fits, type SetPlan } from './plan.ts';
 import { freeEarlierBoots, type HeldAttachment, readHeld, releaseWrites } from './release.ts';
-import { type Request, readRequest } from './request.ts';
+import { type Loan, type Request, readRequest } from './request.ts';
 import { findFree } from './search.ts';
 import { HeldError, mayTakeOver, succeed } from './succession.ts';
 import { asRead, fence } from './writes.ts';
@@ -64,7 +67,10 @@ interface Choice {
 /** What one try has settled on. */
 interface Settled {
   readonly choices: readonly Choice[];
-  /** Addresses that this workload keeps beside those chosen, because another holder uses them still. */
+  /**
+   * Addresses that stay beside those chosen: another holder of the workload uses them still, or somebody may answer for
+   * what was lent.
+   */
   readonly alsoKept: readonly Ip[];
   /** Dead holders: their attachments go in the same commit. */
   readonly gone: readonly HeldAttachment[];
@@ -80,11 +86,16 @@ export async function allocate(
   owner: Owner,
   requested: readonly Ip[],
 ): Promise<Allocation> {
-  const attempt = new Attempt(around, config, await readRequest(around, config, owner, requested));
+  return allocateFor(around, config, await readRequest(around, config, owner, requested));
+}
+
+/** The same for a request that is understood already. */
+export async function allocateFor(around: Surroundings, config: Allotment, request: Request): Promise<Allocation> {
+  const attempt = new Attempt(around, config, request);
   try {
     return await attempt.run();
   } catch (error) {
-    if (attempt.fateUnknown) around.doubts.leave(owner.id);
+    if (attempt.fateUnknown) around.doubts.leave(request.owner.id);
     throw error;
   }
 }
@@ -92,7 +103,7 @@ export async function allocate(
 class Attempt {
   fateUnknown = false;
   readonly #around: Surroundings;
-  readonly #config: NetworkConfig;
+  readonly #config: Allotment;
   readonly #owner: Owner;
   readonly #request: Request;
   #plans: readonly SetPlan[];
@@ -102,7 +113,7 @@ class Attempt {
   #tries = 0;
   #oldBootsFreed = false;
 
-  constructor(around: Surroundings, config: NetworkConfig, request: Request) {
+  constructor(around: Surroundings, config: Allotment, request: Request) {
     this.#around = around;
     this.#config = config;
     this.#owner = request.owner;
@@ -213,6 +224,7 @@ class Attempt {
     }
     const alsoKept: Ip[] = [];
     for (const { entry, owner } of mine) {
+      if (this.#isLoan(owner)) alsoKept.push(ipOfKey(entry.key)!);
       if (!this.#isOfWorkload(owner)) continue;
       const { stay } = await this.#succeed(entry, owner, gone);
       if (stay.length > 0) alsoKept.push(ipOfKey(entry.key)!);
@@ -221,7 +233,11 @@ class Attempt {
   }
 
   #isOurs(owner: OwnerRecord): boolean {
-    return namesAttachment(owner, this.#owner.id) || this.#isOfWorkload(owner);
+    return namesAttachment(owner, this.#owner.id) || this.#isOfWorkload(owner) || this.#isLoan(owner);
+  }
+
+  #isLoan(owner: OwnerRecord): boolean {
+    return this.#request.loan !== undefined && owner.cluster === this.#owner.cluster && isLentTo(owner, this.#owner.id);
   }
 
   /** The record goes by its name inside this cluster, network and interface. */
@@ -245,6 +261,7 @@ class Attempt {
   async #keep({ entry, owner }: { entry: Entry; owner: OwnerRecord }, gone: Holder[]): Promise<Choice> {
     const ip = ipOfKey(entry.key)!;
     const common = { ip, current: entry, movesCursor: false };
+    if (this.#isLoan(owner)) return { ...common, value: entry.value, sticky: false, kept: true };
     if (!this.#isOfWorkload(owner)) {
       // One of a workload that does not keep it any more stays as it is: gc knows when the workload is gone.
       const isSticky = owner.kind === 'sticky';
@@ -260,6 +277,8 @@ class Attempt {
 
   async #take(plan: SetPlan, look: SetLook, scatter: boolean, gone: Holder[]): Promise<Choice | undefined> {
     const now = this.#around.now();
+    const { loan } = this.#request;
+    if (plan.requested !== undefined && loan !== undefined) return this.#borrow(loan, plan.requested, look.record);
     if (plan.requested !== undefined) {
       const current = look.record;
       if (current !== undefined && !(await this.#mayTakeOver(plan, plan.requested, current, gone))) return undefined;
@@ -282,6 +301,18 @@ class Attempt {
     throw await exhaustedError(this.#around, this.#config.network, plan.ring);
   }
 
+  /** A pool's address that was asked for: nobody has it, or those who have it share it. */
+  #borrow({ object, pool, whyNotShared }: Loan, ip: Ip, current: Entry | undefined): Choice {
+    const common = { ip, movesCursor: true, sticky: false, kept: true };
+    const { cluster } = this.#owner;
+    if (current === undefined)
+      return { ...common, value: renderService(object, { cluster, pool }, this.#around.now()) };
+    const owner = parseOwner(current.value);
+    const why = whyNotShared(owner);
+    if (why !== undefined) throw new HeldError(this.#config.network, ip, owner, why);
+    return { ...common, current, value: shareService(owner, object, pool) };
+  }
+
   /** What another ADD of this process is about to write counts as taken, as long as there is something else. */
   #pick(free: readonly Ip[], scatter: boolean): Ip | undefined {
     const { claims } = this.#around;
@@ -294,6 +325,12 @@ class Attempt {
 
   /** Of an address that nobody had: it is the workload's, or this attachment's. */
   #fresh(now: number) {
+    const { loan } = this.#request;
+    if (loan !== undefined) {
+      const { cluster } = this.#owner;
+      const value = renderService(loan.object, { cluster, pool: loan.pool }, now);
+      return { value, movesCursor: true, sticky: false, kept: true };
+    }
     const workload = this.#request.sticky?.workload;
     if (workload === undefined) {
       return { value: renderOwner(this.#owner, 'dynamic', 0, now), movesCursor: true, sticky: false, kept: false };
@@ -336,7 +373,7 @@ class Attempt {
 
   /** Once an ADD; true when something was freed. */
   async #freeEarlierBoots(): Promise<boolean> {
-    if (this.#oldBootsFreed) return false;
+    if (this.#oldBootsFreed || this.#request.loan !== undefined) return false;
     this.#oldBootsFreed = true;
     return (await freeEarlierBoots(this.#around, this.#owner.id.node, this.#owner.cluster)) > 0;
   }
@@ -346,11 +383,12 @@ class Attempt {
     const { id } = this.#owner;
     const conditions: Condition[] = [asRead(keys.attachment(id), seen.attachment), asRead(keys.fence(id), seen.fence)];
     const addresses = choices.map(({ ip }) => ip);
+    const listed = this.#request.loan === undefined ? addresses : [...addresses, ...alsoKept];
     const kept = choices.some(choice => choice.kept);
     // The API may have taken its time to speak of a holder.
     const isFresh = performance.now() - seen.at < cursorAge;
     const writes: Write[] = [
-      { put: keys.attachment(id), value: renderAttachment(addresses, kept, seen.attachment?.value) },
+      { put: keys.attachment(id), value: renderAttachment(listed, kept, seen.attachment?.value) },
     ];
     for (const [i, { ip, current, value, movesCursor }] of choices.entries()) {
       conditions.push(asRead(keys.address(ip), current));
@@ -394,7 +432,7 @@ class Attempt {
     const staying = new Set(alsoKept.map(ip => keys.address(ip)));
     for (const entry of owned) {
       const owner = parseOwner(entry.value);
-      if (written.has(entry.key) || !this.#isOurs(owner)) continue;
+      if (written.has(entry.key) || !this.#isOurs(owner) || this.#isLoan(owner)) continue;
       conditions.push(asRead(entry.key, entry));
       const isOthers = owner.kind === 'sticky' && !this.#isOfWorkload(owner);
       const after = staying.has(entry.key) || isOthers ? afterRelease(owner, this.#owner.id, 0, 0) : undefined;

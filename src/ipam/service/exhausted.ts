@@ -24,7 +24,7 @@ async function holdersOf(around: Surroundings, ring: Ring): Promise<string> {
   const { answers } = await around.kv.read(queries, around.deadline);
   const owners = answers.flatMap(({ entries }) => entries.map(({ value }) => parseOwner(value)));
   const shares = Map.groupBy(owners, shareOf);
-  const told = (['reserved', 'unused', 'cooldown', 'named'] as const).flatMap(share => {
+  const told = (['services', 'reserved', 'unused', 'cooldown', 'named'] as const).flatMap(share => {
     const some = shares.get(share);
     return some === undefined ? [] : [`${some.length} ${meaning[share](firstEnd(some))}`];
   });
@@ -32,6 +32,7 @@ async function holdersOf(around: Surroundings, ring: Ring): Promise<string> {
 }
 
 const meaning = {
+  services: () => 'by Services and elastic IPs',
   reserved: () => 'reserved',
   unused: () => 'kept for workloads that have no pod now',
   cooldown: (end: string) => `held after release (cooldown), the first until ${end}`,
@@ -40,6 +41,7 @@ const meaning = {
 
 function shareOf({ kind, holders, byName }: OwnerRecord): keyof typeof meaning | 'used' {
   if (kind === 'reserved') return 'reserved';
+  if (kind === 'service') return 'services';
   if (kind === 'held') return byName === true ? 'named' : 'cooldown';
   return kind === 'sticky' && holders.length === 0 ? 'unused' : 'used';
 }

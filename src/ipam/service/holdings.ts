@@ -4,7 +4,7 @@ import { parseIp, sameIp } from '../../net/ip.ts';
 import { type AttachmentId, type Keys, parseKey } from '../../store/keys.ts';
 import { afterPrefix, type Entry } from '../../store/kv.ts';
 import { describePod } from '../describe.ts';
-import { type Holder, type OwnerRecord, type Pod, parseAttachment, parseOwner } from '../model.ts';
+import { type Holder, type OwnerRecord, type Pod, parseAttachment, parseOwner, usersOf } from '../model.ts';
 import { ipOfKey } from './look.ts';
 import { type PatientSurroundings, scanAll } from './patience.ts';
 
@@ -107,8 +107,9 @@ async function recordsOfPod(around: PatientSurroundings, what: string) {
   for await (const entries of scanAll(around, prefix, afterPrefix(prefix))) {
     for (const record of entries.flatMap(recordOf)) {
       const { holders, pod, workload } = record.owner;
+      const isUser = usersOf(record.owner).some(isMeant);
       const meant = isMeant(workload) ? holders : holders.filter(holder => isMeant(holder.pod));
-      if (meant.length > 0 || isMeant(workload) || isMeant(pod)) found.push({ record, holders: meant });
+      if (meant.length > 0 || isMeant(workload) || isMeant(pod) || isUser) found.push({ record, holders: meant });
     }
   }
   return found;

@@ -5,6 +5,7 @@ import type { Ip } from '../../net/ip.ts';
 import type { NetworkConfig } from '../config.ts';
 import { describePod } from '../describe.ts';
 import { isPod } from '../gc.ts';
+import type { OwnerRecord, ServiceHolder } from '../model.ts';
 import type { Surroundings } from '../ports.ts';
 import type { Owner } from '../records.ts';
 import { narrow, type PodLabels } from '../serving.ts';
@@ -18,8 +19,18 @@ export interface Request extends Heir {
   readonly plans: readonly SetPlan[];
   /** The workload that keeps what is not fixed. */
   readonly sticky?: Sticky;
+  /** Whom the addresses are lent to, where they are those of a pool. */
+  readonly loan?: Loan;
   /** Who the API is: names of pods mean nothing outside its cluster. */
   readonly clusterUid?: string;
+}
+
+/** An object of Kubernetes that is given a pool's address in the place of a container. */
+export interface Loan {
+  readonly object: ServiceHolder;
+  readonly pool: string;
+  /** Why the object may not have an address that has an owner, as the end of a sentence; undefined: they share it. */
+  whyNotShared(owner: OwnerRecord): string | undefined;
 }
 
 /**

@@ -1,7 +1,8 @@
 // Gives back what a container holds that can never ask for it itself, and says first whether that can be proven.
 import { formatIp, type Ip } from '../../net/ip.ts';
 import type { Condition, Write } from '../../store/kv.ts';
-import { type Holder, namesAttachment, sameAttachment } from '../model.ts';
+import { describeOwner } from '../describe.ts';
+import { featureNodes, type Holder, namesAttachment, sameAttachment } from '../model.ts';
 import { afterRelease } from '../records.ts';
 import type { AddressRecord, Holding } from './holdings.ts';
 import { isBound, lookAtNamespace } from './namespace.ts';
@@ -31,12 +32,14 @@ export function verdictOn(around: PatientSurroundings, node: string, owner: Hold
 /** Why nobody may release this holding, not even by force; undefined when it may be released. */
 export function neverReleased(holding: Holding): string | undefined {
   const { id } = holding;
+  if (id !== undefined && featureNodes.includes(id.node))
+    return `what ${id.node} keeps is lent to Services or elastic IPs: remove those, and it is given back`;
   const isOwn = ({ owner }: AddressRecord) => id === undefined || sameAttachment(owner, id);
   for (const { ip, owner } of holding.records.filter(isOwn)) {
     if (owner.kind === 'reserved')
       return `${formatIp(ip)} is reserved: end that with "kube-ipam unreserve ${formatIp(ip)}"`;
     if (owner.kind === 'service')
-      return `${formatIp(ip)} belongs to a Service: remove the Service, or the address from it`;
+      return `${formatIp(ip)} belongs to ${describeOwner(owner)}: remove that, or the address from it`;
     const isUnknown = owner.kind === 'unknown' || (owner.kind === 'sticky' && owner.workload === undefined);
     if (isUnknown) return `the owner of ${formatIp(ip)} is of a kind that this version does not know`;
   }
