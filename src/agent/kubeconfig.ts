@@ -73,7 +73,8 @@ export class KubeconfigKeeper implements Part {
       const { granted, until } = await this.renew(deadlineIn(requestTimeout));
       this.#failures = 0;
       this.#state = { ready: true, detail: `${file} counts until ${until}` };
-      return granted * renewAt;
+      // Old API servers do not say when they granted it.
+      return Math.max(longestPause, granted * renewAt || 0);
     } catch (error) {
       const message = messageOf(error);
       this.#state = { ready: false, detail: `${file} could not be renewed: ${message}` };

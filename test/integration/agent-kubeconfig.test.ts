@@ -2,6 +2,7 @@
 import { mkdtempSync, readFileSync, rmSync, statSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it, vi } from 'vitest';
 import { KubeconfigKeeper } from '../../src/agent/kubeconfig.ts';
 import { deadlineIn } from '../../src/base/clock.ts';
@@ -10,6 +11,7 @@ import { openClient } from '../../src/kube/client.ts';
 import { openReader } from '../../src/kube/light.ts';
 import { namespaces, pathOf, pods, serviceAccounts } from '../../src/kube/resources.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
+import { DamagingProxy } from '../helpers/kubernetes/damaging-proxy.ts';
 
 const obstacle = whyNoControlPlane();
 const namespace = 'kube-system';
@@ -42,9 +44,9 @@ describe.skipIf(obstacle !== undefined)(`the kubeconfig for the plugin${obstacle
   const soon = () => deadlineIn(20_000);
   const quiet = () => new Log({ file: join(folder, 'log'), level: 'info', maxSize: 2 ** 20 });
 
-  async function keeper(token: string) {
+  async function keeper(token: string, server?: string) {
     const file = join(folder, 'conf.d', 'kubeconfig');
-    const client = await openClient({ kubeconfig: plane.kubeconfig({ token }), env: {} });
+    const client = await openClient({ kubeconfig: plane.kubeconfig({ token }, server), env: {} });
     return { file, client, keeper: new KubeconfigKeeper(client, { file, account }, quiet()) };
   }
 
@@ -88,6 +90,23 @@ describe.skipIf(obstacle !== undefined)(`the kubeconfig for the plugin${obstacle
     } finally {
       await keeps.stop();
       timers.mockRestore();
+    }
+  });
+
+  it('is not asked for again and again where the server does not say when it granted it', async () => {
+    await using proxy = await DamagingProxy.start(plane);
+    const withoutTime = (piece: Buffer) =>
+      Buffer.from(String(piece).replace(/"creationTimestamp":"[^"]*"/, '"creationTimestamp":null'));
+    proxy.damage = ({ method }) => (method === 'POST' ? { alter: withoutTime } : undefined);
+    const { client, keeper: keeps } = await keeper(plane.adminToken, proxy.url);
+    await using _ = client;
+    await keeps.start();
+    try {
+      await expect.poll(() => keeps.state().ready, { timeout: 20_000 }).toBe(true);
+      await sleep(500);
+      expect(proxy.seen).toHaveLength(1);
+    } finally {
+      await keeps.stop();
     }
   });
 
