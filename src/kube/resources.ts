@@ -13,6 +13,12 @@ export interface Resource {
 export const pods: Resource = { apiVersion: 'v1', kind: 'Pod', plural: 'pods' };
 export const nodes: Resource = { apiVersion: 'v1', kind: 'Node', plural: 'nodes' };
 export const namespaces: Resource = { apiVersion: 'v1', kind: 'Namespace', plural: 'namespaces' };
+export const services: Resource = { apiVersion: 'v1', kind: 'Service', plural: 'services' };
+export const endpointSlices: Resource = {
+  apiVersion: 'discovery.k8s.io/v1',
+  kind: 'EndpointSlice',
+  plural: 'endpointslices',
+};
 export const serviceAccounts: Resource = { apiVersion: 'v1', kind: 'ServiceAccount', plural: 'serviceaccounts' };
 export const events: Resource = { apiVersion: 'v1', kind: 'Event', plural: 'events' };
 export const statefulSets: Resource = { apiVersion: 'apps/v1', kind: 'StatefulSet', plural: 'statefulsets' };
