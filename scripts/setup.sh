@@ -40,6 +40,10 @@ test_needs=(
   'conmon conmon'
   'jq jq'
   'nft nftables'
+  'arping iputils-arping'
+  'ndisc6 ndisc6'
+  'ndptool libndp-tools'
+  'conntrack conntrack'
   'ps procps'
   'qemu-aarch64 qemu-user'
   "$foreign_strip"

@@ -1,7 +1,7 @@
 // Programs are run to their end, with the deadline that the caller's clock gives, fractions of milliseconds included.
 import { expect, it } from 'vitest';
 import { deadlineIn } from '../base/clock.ts';
-import { attach, execute } from './exec.ts';
+import { attach, converse, execute } from './exec.ts';
 
 const node = process.execPath;
 
@@ -25,4 +25,55 @@ it('runs a program on our own streams, and gives its exit code or why there is n
     failure: 'SIGKILL',
   });
   expect(await attach('/nowhere/program', [], {})).toEqual({ code: undefined, failure: 'ENOENT' });
+});
+
+it('ends a program early when its caller no longer wants it', async () => {
+  const stop = new AbortController();
+  const running = execute(node, ['-e', 'setInterval(() => {}, 1000)'], {}, '', deadlineIn(60_000), stop.signal);
+  stop.abort();
+  expect(await running).toMatchObject({ code: undefined });
+});
+
+/** Speaks with a node program; `heard` is all that it said, its end last. */
+function speak(program: string, file = node) {
+  const heard: string[] = [];
+  const over = Promise.withResolvers<void>();
+  const conversation = converse(
+    file,
+    ['-e', program],
+    {},
+    {
+      line: text => heard.push(`line ${text}`),
+      complaint: text => heard.push(`complaint ${text}`),
+      ended: why => {
+        heard.push(`ended ${why}`);
+        over.resolve();
+      },
+    },
+  );
+  return { heard, conversation, over: over.promise };
+}
+
+it('speaks with a program that stays, in whole lines, until it ends', async () => {
+  const echo = 'process.stdin.on("data", d => { process.stdout.write(d); console.error("x") })';
+  const { heard, conversation, over } = speak(echo);
+  expect(conversation.say('one\ntw')).toBe(true);
+  await expect.poll(() => heard, { timeout: 20_000 }).toEqual(expect.arrayContaining(['line one', 'complaint x']));
+  conversation.say('o\n');
+  await expect.poll(() => heard, { timeout: 20_000 }).toContain('line two');
+  conversation.hangUp();
+  await over;
+  expect(heard.at(-1)).toBe('ended exit code 0');
+  expect(conversation.say('three')).toBe(false);
+});
+
+it('tells why a program that stays has ended, or was never started', async () => {
+  const killed = speak('setInterval(() => {}, 1000)');
+  killed.conversation[Symbol.dispose]();
+  await killed.over;
+  expect(killed.heard).toEqual(['ended SIGKILL']);
+  const absent = speak('', '/nowhere/program');
+  expect(absent.conversation.pid).toBeUndefined();
+  await absent.over;
+  expect(absent.heard).toEqual(['ended ENOENT']);
 });
