@@ -1,13 +1,11 @@
 // What public addresses need of this host beside gate and addresses: rules that mark packets, announcements, settings.
 import { deadlineIn } from '../base/clock.ts';
 import { code, FailureError } from '../base/errors.ts';
-import { isObject } from '../base/section.ts';
 import { announce, probe } from '../host/arping.ts';
 import { forgetFlows } from '../host/conntrack.ts';
-import { readLinks } from '../host/ip.ts';
+import { readGateways, readLinks } from '../host/ip.ts';
 import { type ChainRule, chooseBackend, MangleChain } from '../host/iptables.ts';
 import { publicIp } from '../host/numbers.ts';
-import { runTool } from '../host/tool.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
 import type { Config } from './config.ts';
 import type { Host } from './feature.ts';
@@ -28,8 +26,8 @@ export function hostOf(config: Config, undo: () => Promise<void>): Host {
   };
   return {
     async look() {
-      const [links, gateways] = await Promise.all([readLinks(soon()), readGateways()]);
-      return { links, gateways };
+      const [links, gateways] = await Promise.all([readLinks(soon()), readGateways(soon())]);
+      return { links, gateways: gateways.map(ipOf) };
     },
     async syncRules(wants) {
       await (await openChain()).sync(rulesOf(wants, config.mark), soon());
@@ -54,18 +52,4 @@ function ipOf(address: string): Ip {
   const ip = parseIp(address);
   if (ip === undefined) throw new FailureError(code.bug, `no address: ${JSON.stringify(address)}`);
   return ip;
-}
-
-/** Next hops of every route of this namespace. */
-async function readGateways(): Promise<Ip[]> {
-  const families = await Promise.all(
-    ['-4', '-6'].map(family => runTool('ip', [family, '-json', 'route', 'show', 'table', 'all'], '', soon())),
-  );
-  const routes = families.flatMap(({ code: exitCode, stdout }) => (exitCode === 0 ? parseRoutes(stdout) : []));
-  return routes.flatMap(({ gateway }) => (typeof gateway === 'string' ? (parseIp(gateway) ?? []) : []));
-}
-
-function parseRoutes(text: string): Readonly<Record<string, unknown>>[] {
-  const parsed: unknown = text.trim() === '' ? [] : JSON.parse(text);
-  return Array.isArray(parsed) ? parsed.filter(isObject) : [];
 }

@@ -22,6 +22,9 @@ import { type Steps, stepsOf } from './steps.ts';
 /** Milliseconds between two looks at everything, when nothing is heard. */
 const lookInterval = 1000;
 
+/** Milliseconds between two looks at this host, whatever others do to it all the time. */
+const hostInterval = 250;
+
 /** Milliseconds between two checks that the rules stand, which anybody may flush. */
 const rulesInterval = 1500;
 
@@ -108,6 +111,7 @@ export class PublicIps implements Part {
   #plan: Plan = { lines: new Map(), moves: [], nobody: new Map() };
   #told = new Map<string, string>();
   #rulesAt = 0;
+  #lookedAt = Number.NEGATIVE_INFINITY;
   #trouble: string | undefined = 'not started';
 
   constructor(options: FeatureOptions) {
@@ -257,7 +261,7 @@ export class PublicIps implements Part {
     let failures = 0;
     while (!signal.aborted) {
       this.#wake = new AbortController();
-      let next: number | undefined;
+      let next = lookInterval;
       try {
         next = await this.#pass();
         failures = 0;
@@ -269,15 +273,15 @@ export class PublicIps implements Part {
       }
       const stop = () => this.#wake.abort();
       signal.addEventListener('abort', stop);
-      await rest(Math.min(next ?? lookInterval, lookInterval), this.#wake.signal);
+      await rest(next, this.#wake.signal);
       signal.removeEventListener('abort', stop);
     }
   }
 
-  /** One look at everything; what takes time goes on behind its back. Milliseconds until the next one, if known. */
-  async #pass(): Promise<number | undefined> {
+  /** One look at everything; what takes time goes on behind its back. Milliseconds until the next one. */
+  async #pass(): Promise<number> {
     const { objects, claims } = this.#options;
-    await this.#look();
+    const lookAgain = await this.#look();
     if (this.#keeper === undefined) await this.#startKeeper();
     this.#readWants();
     await this.#syncRules();
@@ -290,17 +294,21 @@ export class PublicIps implements Part {
     // Before everything was read once, what seems unwanted may only be unknown.
     if (objects.isComplete) this.#take(steps);
     if (objects.isComplete) this.#forget(view);
-    const { after } = this.#fitness();
-    return steps.next === undefined ? after : Math.min(steps.next, after ?? steps.next);
+    return Math.min(steps.next ?? lookInterval, this.#fitness().after ?? lookInterval, lookAgain);
   }
 
-  async #look(): Promise<void> {
+  /** Milliseconds until this host may be looked at again; what it was asked for sooner is seen then. */
+  async #look(): Promise<number> {
     const { host, config } = this.#options;
+    const left = this.#lookedAt + hostInterval - performance.now();
+    if (left > 0) return left;
+    this.#lookedAt = performance.now();
     const { links, gateways } = await host.look();
     this.#links = links;
     this.#gateways = gateways;
     const hasCarrier = links.find(({ name }) => name === config.interface)?.carrier === true;
     this.#carrierSince = hasCarrier ? (this.#carrierSince ?? performance.now()) : undefined;
+    return lookInterval;
   }
 
   #readWants(): void {
