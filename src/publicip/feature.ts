@@ -6,8 +6,9 @@ import type { Part, PartState } from '../base/part.ts';
 import { matches } from '../base/selector.ts';
 import { version } from '../base/version.ts';
 import type { Link } from '../host/ip.ts';
+import { labelOn } from '../host/numbers.ts';
 import type { EventSubject, EventType } from '../kube/events.ts';
-import type { Ip } from '../net/ip.ts';
+import { formatIp, type Ip } from '../net/ip.ts';
 import { Announcer } from './announcer.ts';
 import type { AgentInfo, Claims, ClaimsEvent, ClaimsView } from './claims.ts';
 import type { Config } from './config.ts';
@@ -78,6 +79,12 @@ interface Refusal {
   readonly why: string;
   readonly tries: number;
   readonly until: number;
+}
+
+/** Why an address must not be claimed here; the reason is that of an event. */
+interface Obstacle {
+  readonly reason: 'ForeignAddress' | 'AddressAnsweredElsewhere';
+  readonly why: string;
 }
 
 export class PublicIps implements Part {
@@ -171,7 +178,10 @@ export class PublicIps implements Part {
   /** Every address is gone from here before its key is. */
   async #handOver(): Promise<void> {
     const { log, host } = this.#options;
-    await Promise.allSettled([...this.#held].map(address => this.#release(address, this.#successor(address))));
+    const held = [...this.#held];
+    const failures = await this.#drop(held);
+    const gone = held.filter(address => !failures.has(address));
+    await Promise.allSettled(gone.map(address => this.#giveUp(address, this.#successor(address))));
     this.#announcer[Symbol.dispose]();
     await this.#keeper?.[Symbol.asyncDispose]();
     await host
@@ -468,7 +478,7 @@ export class PublicIps implements Part {
     const want = this.#wants.wants.find(one => one.address === address);
     if (lease === undefined || want === undefined) return;
     const obstacle = await this.#obstacle(address, claims.view());
-    if (obstacle !== undefined) return this.#refuse(address, obstacle, want, 'AddressAnsweredElsewhere');
+    if (obstacle !== undefined) return this.#refuse(address, obstacle.why, want, obstacle.reason);
     await this.#keeper?.permit([address]);
     const [holder] = want.services;
     const { namespace, name, uid } = holder!;
@@ -495,11 +505,25 @@ export class PublicIps implements Part {
   }
 
   /** Why this node must not answer for the address although it may claim it. */
-  async #obstacle(address: string, view: ClaimsView): Promise<string | undefined> {
+  async #obstacle(address: string, view: ClaimsView): Promise<Obstacle | undefined> {
     const { config, host } = this.#options;
+    const where = this.#foreignOn(address);
+    if (where !== undefined) return { reason: 'ForeignAddress', why: `somebody else has put it on interface ${where}` };
     if (!config.probe || !config.drives || view.released.has(address) || this.#isOurs(view, address)) return undefined;
     const mac = await host.probe(address);
-    return mac && `${mac} answers for it, which no agent of ours does`;
+    const reason = 'AddressAnsweredElsewhere';
+    return mac === undefined ? undefined : { reason, why: `${mac} answers for it, and is no agent of ours` };
+  }
+
+  /** The interface of this node that has the address although we have not put it there; IPv6 shows no label to tell. */
+  #foreignOn(address: string): string | undefined {
+    const { interface: dev } = this.#options.config;
+    const isForeign = (link: Link) =>
+      link.addresses.some(
+        ({ ip, label }) =>
+          formatIp(ip) === address && (link.name !== dev || (ip.family === 4 && label !== labelOn(dev))),
+      );
+    return this.#links.find(isForeign)?.name;
   }
 
   #refuse(address: string, why: string, want?: Want, reason?: string): void {
@@ -514,9 +538,14 @@ export class PublicIps implements Part {
 
   /** Gate, address, key, in this order; a key never goes while its address may still be there (N6). */
   async #release(address: string, to?: string): Promise<void> {
-    const { claims, metrics, log } = this.#options;
     const failure = (await this.#drop([address])).get(address);
     if (failure !== undefined) throw new Error(`it cannot be removed: ${failure}`);
+    await this.#giveUp(address, to);
+  }
+
+  /** The key of an address that is verified to be gone from here. */
+  async #giveUp(address: string, to?: string): Promise<void> {
+    const { claims, metrics, log } = this.#options;
     const done = await claims.release(address, to === undefined ? {} : { to }, deadlineIn(callTime));
     if (!done) return;
     metrics.released.add();
