@@ -58,6 +58,12 @@ function secondsOf(time: string): number {
   return parts.reduce((sum, [, count, unit = '']) => sum + Number(count) * secondsIn[unit]!, 0);
 }
 
+/** A table as nft prints it, without the elements of its sets; undefined when it cannot be read. */
+export async function readNftTable(family: string, table: string, deadline: Deadline): Promise<string | undefined> {
+  const finished = await runTool('nft', ['--terse', 'list', 'table', family, table], '', deadline);
+  return finished.code === 0 ? finished.stdout : undefined;
+}
+
 /** Whether this kernel takes what a gate needs: tried on it, and taken back by it. */
 export async function hasNft(deadline: Deadline): Promise<boolean> {
   const text = ['arp', 'inet']

@@ -22,12 +22,10 @@ export const publicIp = {
     owned6: 'owned6',
     live4: 'live4',
     live6: 'live6',
-    permit4: 'permit4',
-    permit6: 'permit6',
+    permit: 'permit',
   },
-  /** Rule `from <address> lookup <table>` where replies must leave by the interface's own gateway. */
-  returnTable: 80,
-  returnPriority: 32_762,
+  /** Where replies must leave by the interface's own gateway: its default route, and the two rules of each address. */
+  returnPath: { table: 80, mainPriority: 32_761, priority: 32_762 },
 } as const;
 
 /** The longest label and interface name of Linux, in bytes (IFNAMSIZ less the end mark). */

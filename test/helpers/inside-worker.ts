@@ -17,6 +17,7 @@ export async function loadRooms() {
     ...(await import('../../src/host/iptables.ts')),
     ...(await import('../../src/host/arping.ts')),
     ...(await import('../../src/host/conntrack.ts')),
+    ...(await import('../../src/host/return-path.ts')),
     ...(await import('../../src/host/ledger.ts')),
     ...(await import('../../src/host/sysctl.ts')),
     /** What a test keeps from one call to the next. */

@@ -344,3 +344,77 @@ describe('neighbours', () => {
     expect(left).not.toContain('dst=10.53.0.1 ');
   });
 });
+
+describe('replies', () => {
+  const numbers = { table: 80, mainPriority: 32_761, priority: 32_762 };
+  const sync = (gateways: readonly string[], addresses: readonly string[]) =>
+    inside.call(
+      ({ syncReturnPath, deadlineIn }, numbers, wanted) => syncReturnPath(numbers, wanted, deadlineIn(20_000)),
+      numbers,
+      { dev: 'up0', gateways: gateways.map(ip), addresses: addresses.map(ip) },
+    );
+  const known = async () =>
+    (
+      await inside.call(
+        ({ readReturnAddresses, deadlineIn, formatIp }, numbers) =>
+          readReturnAddresses(numbers, deadlineIn(20_000)).then(all => all.map(formatIp)),
+        numbers,
+      )
+    ).sort();
+  const wayFrom = async (source: string, to: string): Promise<string> => {
+    const [route] = JSON.parse(await inside.must(['ip', '-json', 'route', 'get', to, 'from', source]));
+    return `${route.gateway ?? 'direct'} ${route.dev}`;
+  };
+
+  beforeEach(async () => {
+    await inside.cable('up1', 'far1', 'other');
+    const addresses = {
+      up0: ['10.53.0.1/24', '10.53.9.1/32', 'fd00:53::1/64', 'fd00:53:9::1/128'],
+      up1: ['10.54.0.1/24', 'fd00:54::1/64'],
+    };
+    for (const [dev, list] of Object.entries(addresses)) {
+      for (const address of list) {
+        await inside.must(['ip', 'address', 'add', address, 'dev', dev, ...(address.includes(':') ? ['nodad'] : [])]);
+      }
+    }
+    await inside.must(['ip', 'route', 'add', 'default', 'via', '10.54.0.254']);
+    await inside.must(['ip', 'route', 'add', 'default', 'via', 'fd00:54::fe']);
+  });
+
+  it('of our addresses leave by their own gateway, but for what is nearer', async () => {
+    expect(await wayFrom('10.53.9.1', '198.51.100.1')).toBe('10.54.0.254 up1');
+    const gateways = ['10.53.0.254', 'fd00:53::fe'];
+    const addresses = ['10.53.9.1', 'fd00:53:9::1'];
+    expect(await sync(gateways, addresses)).toBe('changed');
+    expect(await sync(gateways, addresses)).toBe('same');
+    expect(await known()).toEqual(addresses);
+    expect(await wayFrom('10.53.9.1', '198.51.100.1')).toBe('10.53.0.254 up0');
+    expect(await wayFrom('fd00:53:9::1', '2001:db8::1')).toBe('fd00:53::fe up0');
+    expect(await wayFrom('10.53.9.1', '10.54.0.7')).toBe('direct up1');
+    expect(await wayFrom('10.53.0.1', '198.51.100.1')).toBe('10.54.0.254 up1');
+    // A link that goes down takes the route with it.
+    await inside.must(['ip', 'link', 'set', 'up0', 'down']);
+    await inside.must(['ip', 'link', 'set', 'up0', 'up']);
+    await inside.must(['ip', 'address', 'replace', 'fd00:53::1/64', 'dev', 'up0', 'nodad']);
+    expect(await sync(gateways, addresses)).toBe('changed');
+    expect(await wayFrom('10.53.9.1', '198.51.100.1')).toBe('10.53.0.254 up0');
+  });
+
+  it('of addresses that we no longer have leave as all others do', async () => {
+    await sync(['10.53.0.254'], ['10.53.9.1', 'fd00:53:9::1']);
+    expect(await known()).toEqual(['10.53.9.1']);
+    await inside.must(['ip', 'rule', 'add', 'from', '10.53.0.0/24', 'lookup', 'main', 'priority', '32762']);
+    expect(await sync(['10.53.0.253'], ['10.53.9.2'])).toBe('changed');
+    expect(await known()).toEqual(['10.53.9.2']);
+    expect(await sync([], ['10.53.9.2'])).toBe('changed');
+    expect(await sync([], [])).toBe('same');
+    expect(await wayFrom('10.53.9.1', '198.51.100.1')).toBe('10.54.0.254 up1');
+    expect(await inside.must(['ip', 'route', 'show', 'table', '80'])).toBe('');
+    expect((await inside.must(['ip', 'rule'])).match(/^3276[12]:.*/gm)).toEqual([
+      expect.stringContaining('from 10.53.0.0/24 lookup main'),
+    ]);
+    await expect(sync(['203.0.113.1'], ['10.53.9.1'])).rejects.toThrow(
+      /^the way by which replies leave cannot be set: ip: /,
+    );
+  });
+});
