@@ -26,11 +26,7 @@ export class Lan implements AsyncDisposable {
     const number = 11 + this.#names.indexOf(machine.hostname);
     const address = `172.30.0.${number}`;
     const port = `port${number}`;
-    const near = ['eth0', 'netns', String(machine.pid)];
-    const far = [port, 'netns', String(this.#machine.pid)];
-    const made = await run(['ip', 'link', 'add', ...near, 'type', 'veth', 'peer', 'name', ...far], {});
-    if (made.code !== 0) throw new Error(`${machine.hostname} cannot be attached: ${made.stderr}`);
-    await this.#machine.must(['ip', 'link', 'set', port, 'master', 'lan', 'up']);
+    await this.plug(machine, 'eth0', port);
     if (bridge !== undefined) {
       // With a fixed MAC address, or it would take over that of each new pod.
       const mac = `02:00:5e:00:53:${number}`;
@@ -40,6 +36,20 @@ export class Lan implements AsyncDisposable {
     await machine.must(['ip', 'address', 'add', `${address}/24`, 'dev', bridge ?? 'eth0']);
     await machine.must(['ip', 'link', 'set', 'eth0', 'up']);
     return address;
+  }
+
+  /** Gives the machine an interface on the wire, down and without an address; `port` is the other end, on the bridge. */
+  async plug(machine: Machine, name: string, port: string): Promise<void> {
+    const near = [name, 'netns', String(machine.pid)];
+    const far = [port, 'netns', String(this.#machine.pid)];
+    const made = await run(['ip', 'link', 'add', ...near, 'type', 'veth', 'peer', 'name', ...far], {});
+    if (made.code !== 0) throw new Error(`${machine.hostname} cannot be attached: ${made.stderr}`);
+    await this.#machine.must(['ip', 'link', 'set', port, 'master', 'lan', 'up']);
+  }
+
+  /** Pulls a cable, or puts it in again: the interface at its other end loses its carrier. */
+  async setPort(port: string, state: 'up' | 'down'): Promise<void> {
+    await this.#machine.must(['ip', 'link', 'set', port, state]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
