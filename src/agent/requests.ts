@@ -20,6 +20,9 @@ const drainTime = 20_000;
 /** Milliseconds between two looks at the socket's own file. */
 const lookInterval = 5000;
 
+/** The commands that are about one attachment, which take turns. */
+const ofAttachment = ['ADD', 'DEL', 'CHECK'];
+
 export interface RequestsOptions extends SessionTools {
   readonly socket: string;
   readonly turns: Turns;
@@ -134,7 +137,9 @@ export class Requests implements Part {
     const access = readAccessConfig(conf);
     for (const file of filesOf(access, conf)) accessSync(file, constants.R_OK);
     this.#options.onServed(conf);
-    const { CNI_CONTAINERID, CNI_IFNAME } = request.env;
+    const { CNI_COMMAND = '', CNI_CONTAINERID, CNI_IFNAME } = request.env;
+    // A STATUS waits for nobody: a runtime takes the node for one that is not ready while it gets no answer.
+    if (!ofAttachment.includes(CNI_COMMAND)) return caller => this.#do(request, caller);
     const key = attachmentKey(access.network, CNI_CONTAINERID, CNI_IFNAME);
     return caller => this.#options.turns.take(key, () => this.#do(request, caller));
   }

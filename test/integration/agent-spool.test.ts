@@ -9,7 +9,7 @@ import { Agent, until } from '../helpers/agent.ts';
 import { holdings } from '../helpers/agreement.ts';
 import { type EtcdCluster, startEtcd } from '../helpers/etcd.ts';
 import { anEngine, confOf, Ground, type Json, type Site } from '../helpers/plugin.ts';
-import { type Ended, run } from '../helpers/plugin-process.ts';
+import { type Ended, run, start } from '../helpers/plugin-process.ts';
 
 let cluster: EtcdCluster;
 let ground: Ground;
@@ -63,6 +63,20 @@ it('a DEL is answered while the store is away, and done when it is back', async 
   expect(await site.remains()).toEqual([]);
   expect(agent.events.at(-1)).toMatchObject({ event: 'a DEL that waited is done', containerID: 'pod-1' });
   expect(await agent.metric('kube_ipam_agent_spool_length')).toBe(0);
+});
+
+it('a GC that waits for the store holds no STATUS up', async () => {
+  await each('ADD', ['pod-1']);
+  await cluster.members[0]!.stop();
+  const etcdConfig = { ...(site.access.etcdConfig as Json), requestTimeout: 8 };
+  const asked = { ...conf({ status: 'local', etcdConfig }), cniVersion: '1.1.0' };
+  const collecting = start('GC', { conf: { ...asked, 'cni.dev/valid-attachments': [] }, containerID: '' });
+  await until(async () => (await agent.metric('kube_ipam_agent_requests_in_flight')) === 1);
+  const { exitCode, stdout } = await run('STATUS', { conf: asked, containerID: '' });
+  expect([exitCode, stdout]).toEqual([0, '']);
+  expect(collecting.child.exitCode).toBeNull();
+  cluster.members[0]!.cont();
+  await collecting.ended;
 });
 
 it('the plugin alone keeps nothing: code 11, and the runtime asks again', async () => {
