@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import { makeFolder } from '../base/folder.ts';
+import type { ListenAddress } from '../base/listen.ts';
 import { Log, type LogLevel } from '../base/log.ts';
 import { Metrics } from '../base/metrics.ts';
 import type { Part } from '../base/part.ts';
@@ -18,7 +19,7 @@ import { ClientGcApi } from './gc-api.ts';
 import { GcLoop, type GcTimes } from './gc-loop.ts';
 import { Memory, residentMemory } from './memory.ts';
 import { type Conf, Networks } from './networks.ts';
-import { type ListenAddress, Pages } from './pages.ts';
+import { Pages } from './pages.ts';
 import { Replay } from './replay.ts';
 import { lockFileOf, Requests } from './requests.ts';
 import { StoreWatch } from './store-watch.ts';

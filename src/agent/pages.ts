@@ -2,16 +2,11 @@
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import { code, FailureError, messageOf } from '../base/errors.ts';
+import type { ListenAddress } from '../base/listen.ts';
 import type { Metrics } from '../base/metrics.ts';
 import type { Part, PartState } from '../base/part.ts';
 
 const mostConnections = 64;
-
-/** Where to listen: `host` absent means every address of the node. */
-export interface ListenAddress {
-  readonly host?: string;
-  readonly port: number;
-}
 
 export class Pages implements Part {
   readonly name = 'pages';

@@ -1,7 +1,7 @@
 // `kube-ipam agent`: the daemon of a node, which does the plugin's work with warm connections.
 
 import type { ClusterOptions } from '../../agent/cluster.ts';
-import type { ListenAddress } from '../../agent/pages.ts';
+import { type ListenAddress, listenRule, parseListen } from '../../base/listen.ts';
 import { type LogLevel, logLevels } from '../../base/log.ts';
 import { nodeNameOf } from '../../base/node-name.ts';
 import { nodeFolder } from '../../host/certificates.ts';
@@ -141,15 +141,11 @@ function clusterOptions(args: Args, { env }: CliIo): ClusterOptions | undefined 
   };
 }
 
-/** `HOST:PORT`, `[HOST]:PORT` or `:PORT`; undefined for "off". */
+/** Undefined for "off". */
 function listenAddress(value: string): ListenAddress | undefined {
-  if (value === 'off') return undefined;
-  const [, host = '', port = ''] =
-    /^(?:\[([^\]]+)\]|([^:]*)):(\d{1,5})$/.exec(value)?.filter(part => part !== undefined) ?? [];
-  if (port === '' || Number(port) > 65_535) {
-    throw new UsageError(`--listen ${JSON.stringify(value)}: must be HOST:PORT, :PORT for every address, or "off"`);
-  }
-  return { port: Number(port), ...(host && { host }) };
+  const address = parseListen(value);
+  if (address === undefined) throw new UsageError(`--listen ${JSON.stringify(value)}: ${listenRule}`);
+  return address === 'off' ? undefined : address;
 }
 
 /** Below /proc nothing can be made, and Node tries for ever. */
