@@ -7,6 +7,7 @@ import {
   type Labels,
   matches,
   operators,
+  parseSelector,
   type Requirement,
   readSelector,
   unmet,
@@ -133,4 +134,43 @@ describe('for any labels', () => {
       }),
     );
   });
+});
+
+describe('parseSelector', () => {
+  it('reads back what describeSelector writes', () => {
+    const key = fc.constantFrom('a', 'example.org/zone', 'in', 'notin');
+    const values = fc.uniqueArray(fc.constantFrom('', 'x', 'y-1', 'in'), { minLength: 1 });
+    const requirement = fc.oneof(
+      fc.record({ key, operator: fc.constantFrom('In' as const, 'NotIn' as const), values }),
+      fc.record({
+        key,
+        operator: fc.constantFrom('Exists' as const, 'DoesNotExist' as const),
+        values: fc.constant([]),
+      }),
+    );
+    fc.assert(
+      fc.property(fc.array(requirement), selector => {
+        expect(parseSelector(describeSelector(selector))).toEqual(selector);
+      }),
+    );
+  });
+
+  it.each([
+    ['', []],
+    ['edge==yes', [{ key: 'edge', operator: 'In', values: ['yes'] }]],
+    [
+      ' edge = yes , !old ',
+      [
+        { key: 'edge', operator: 'In', values: ['yes'] },
+        { key: 'old', operator: 'DoesNotExist', values: [] },
+      ],
+    ],
+    ['zone != a', [{ key: 'zone', operator: 'NotIn', values: ['a'] }]],
+    ['zone notin ( a , b )', [{ key: 'zone', operator: 'NotIn', values: ['a', 'b'] }]],
+  ])('reads %j', (text, selector) => expect(parseSelector(text)).toEqual(selector));
+
+  it.each([',', 'a,', '=x', '!a=x', '!a in (x)', 'a in x', 'a in (x', 'a (x)', 'a=b=c', 'a=b c', 'a b', '-a', 'a=-'])(
+    'refuses %j',
+    text => expect(parseSelector(text)).toBeUndefined(),
+  );
 });

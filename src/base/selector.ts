@@ -114,3 +114,23 @@ function describeRequirement({ key, operator, values }: Requirement): string {
       return `!${key}`;
   }
 }
+
+/** Reads what describeSelector writes, and what else kubectl takes: `app==db`, `app!=db`, blanks. Undefined: it is none. */
+export function parseSelector(text: string): Selector | undefined {
+  // A comma inside of parentheses parts values.
+  const parts = text.trim() === '' ? [] : text.split(/,(?![^(]*\))/);
+  const requirements = parts.map(part => parseRequirement(part.trim()));
+  return requirements.includes(undefined) ? undefined : Object.freeze(requirements as Requirement[]);
+}
+
+const requirementPattern =
+  /^(?<absent>!)?\s*(?<key>[^\s!=,()]+)(?:\s*(?<sign>==?|!=)\s*(?<value>[^\s!=,()]*)|\s+(?<not>not)?in\s*\((?<list>[^()]*)\))?$/;
+
+function parseRequirement(text: string): Requirement | undefined {
+  const { absent, key, sign, value = '', not, list } = requirementPattern.exec(text)?.groups ?? {};
+  const values = sign !== undefined ? [value] : (list?.split(',').map(one => one.trim()) ?? []);
+  if (key === undefined || asKey(key) === undefined || values.some(one => asValue(one) === undefined)) return undefined;
+  if (values.length === 0) return { key, operator: absent ? 'DoesNotExist' : 'Exists', values };
+  if (absent) return undefined;
+  return { key, operator: sign === '!=' || not ? 'NotIn' : 'In', values };
+}
