@@ -108,7 +108,13 @@ export class GcLoop implements Part {
     const detail = faults.map(({ message }) => message).join('; ');
     // A store or an API that is away is told by those who need it; a wrong configuration is told by nobody else.
     if (faults.some(fault => fault.code === code.config)) return { ready: false, detail };
-    return { ready: true, detail: detail === '' ? (this.#around.leads() ? 'leads' : 'scans its own node') : detail };
+    return { ready: true, detail: detail === '' ? this.#task() : detail };
+  }
+
+  #task(): string {
+    if (this.#around.api === undefined)
+      return 'frees what earlier boots left; no Kubernetes API is known to judge pods';
+    return this.#around.leads() ? 'leads' : 'scans its own node';
   }
 
   async stop(): Promise<void> {

@@ -183,6 +183,7 @@ onCluster({ ranges }, here => {
     await expect.poll(() => Number(figure('scans_total')), soon).toBeGreaterThan(3);
     expect(await owners()).toEqual([ip]);
     expect(figure('freed_total')).toBe('1');
+    expect(loop!.state()).toEqual({ ready: true, detail: expect.stringContaining('no Kubernetes API is known') });
   });
 
   it('a name that belongs to another cluster makes it not ready, and says what to set', async () => {

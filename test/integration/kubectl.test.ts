@@ -118,6 +118,8 @@ describe.skipIf(noPlane !== undefined)('kubectl ipam on a store that flags name'
     expect(await ls(several.join(':'))).toEqual(['shop/b', 'shop/c']);
     expect(await ls(several.join(':'), '--context', 'stock')).toEqual(['stock/d']);
     expect(await ls('/nowhere', '--kubeconfig', admin)).toEqual(['default/a']);
+    const lost = await desk.ipam(['ls', ...store], '/nowhere');
+    expect(lost).toMatchObject({ code: 3, stderr: expect.stringMatching(/no cluster is chosen; .*--kubeconfig/) });
   });
 
   test('takes the flags of kube-ipam, prints for programs, and knows a pod by namespace and name', async () => {
@@ -145,6 +147,7 @@ describe.skipIf(noPlane !== undefined)('kubectl ipam on a store that flags name'
     ])
       expect(help.stdout).toContain(part);
     expect(help.stdout).not.toMatch(/kube-ipam (ls|show)/);
+    expect((await desk.ipam(['gc', '--help'], admin)).stdout).not.toContain('--local');
     for (const [argv, said] of [
       [['install'], 'there is no command "install"'],
       [['ls', '--namspace', 'x'], 'did you mean "--namespace"?; see "kubectl ipam ls --help"'],

@@ -1,5 +1,6 @@
 // Runs kubectl, with the kubeconfig and context that the user named: how a cluster is reached is kubectl's business.
 import { deadlineIn } from '../../base/clock.ts';
+import { messageOf } from '../../base/errors.ts';
 import { attach, execute } from '../../host/exec.ts';
 import { UnreachableError } from '../../store/kv.ts';
 import { type Args, type Flags, text } from '../command.ts';
@@ -31,7 +32,12 @@ export class Kubectl {
 
   /** The namespace of the context. */
   async namespace(): Promise<string> {
-    return (await this.ask(['config', 'view', '--minify', '--output=jsonpath={..namespace}'])).trim() || 'default';
+    try {
+      return (await this.ask(['config', 'view', '--minify', '--output=jsonpath={..namespace}'])).trim() || 'default';
+    } catch (error) {
+      const cure = 'name a kubeconfig with --kubeconfig, and a context with --context, as for kubectl itself';
+      throw new UnreachableError(`${messageOf(error)}: no cluster is chosen; ${cure}`, { cause: error });
+    }
   }
 
   /** What it prints. Throws UnreachableError with its complaint. */

@@ -76,6 +76,12 @@ export const offers: Readonly<Record<string, Offer>> = {
   usage: { examples: [['kubectl ipam usage', '']] },
   check: { examples: [['kubectl ipam check', '']] },
   gc: {
+    details:
+      'An agent looks twice, --grace apart. What the Kubernetes API both times calls dead (its pod is absent, ended, ' +
+      'replaced by another one of its name, or has a newer sandbox), and what nobody touched in between, is freed once its ' +
+      "network namespace is gone from that agent's node, or its own node from the cluster; so is what a StatefulSet or a VM " +
+      'keeps that is there no more. Reservations, holds, Services, containers that are no pods, and records of other clusters ' +
+      'are never touched. Every agent does the same for its own node each minute.',
     without: ['local'],
     examples: [['kubectl ipam gc --dry-run', 'what would go, what would stay, and why']],
   },
