@@ -38,7 +38,12 @@ export const commands: readonly Entry[] = [
   entry('set up', 'conf', 'print a network configuration for a main plugin', () => import('./commands/conf.ts')),
   entry('set up', 'install', 'install the plugin, and a network configuration', () => import('./commands/install.ts')),
   entry('set up', 'uninstall', 'remove both again', () => import('./commands/uninstall.ts')),
-  entry('set up', 'agent', 'run the node agent, which makes pods start faster', () => import('./commands/agent.ts')),
+  entry(
+    'set up',
+    'agent',
+    'run the node agent, which makes pods start faster and cleans up after them',
+    () => import('./commands/agent.ts'),
+  ),
   entry('move', 'export', 'write all records as lines of JSON', () => import('./commands/export.ts')),
   entry('move', 'import', 'read what export wrote into another store', () => import('./commands/import.ts')),
   entry('other', 'completion', 'print completion for bash, zsh or fish', () => import('./commands/completion.ts')),

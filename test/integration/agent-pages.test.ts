@@ -130,6 +130,8 @@ it.each([
   [['--socket', 'agent.sock'], '--socket agent.sock: must be an absolute path'],
   [['--socket', '/proc/1/agent.sock'], 'not below /proc'],
   [['--log-level', 'loud'], 'log-level'],
+  [['--plugin-account', 'plugin'], '--plugin-account "plugin": must be NAMESPACE/NAME'],
+  [['--gc-interval', '10ms'], '--gc-interval: at least 1s'],
 ])('refuses %j', (flags, message) => {
   const { status, stderr } = spawnSync(program, ['agent', ...flags], { encoding: 'utf8', env: {}, timeout: 30_000 });
   expect([status, stderr]).toEqual([2, expect.stringContaining(message)]);

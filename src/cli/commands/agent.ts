@@ -10,7 +10,6 @@ import { defaultGrace, defaultNodeGrace } from '../../ipam/gc.ts';
 import { type Args, type Command, durationOf, exit, text, UsageError } from '../command.ts';
 import { defaultConfDir, readConfFolder } from '../networks.ts';
 import type { CliIo } from '../program.ts';
-import { dataDirFlag } from '../store-access.ts';
 
 const defaultListen = ':20244';
 const defaultStateDir = '/var/lib/kube-ipam/agent';
@@ -19,10 +18,12 @@ const defaultPluginAccount = 'kube-system/kube-ipam-plugin';
 
 export const command: Command = {
   verb: 'agent',
-  summary: 'run the node agent, which makes pods start faster',
+  summary: 'run the node agent, which makes pods start faster and cleans up after them',
   details:
     'Runs until SIGTERM or SIGINT. Plugins on this node find its socket and let it do their work, with connections that ' +
     'stand already; without it they do it themselves, with the same outcome. It keeps DELs on disk while a store is away. ' +
+    'Where it can ask the Kubernetes API (--kubeconfig, or inside of a pod), it frees what died without a DEL, tells pods ' +
+    'and nodes by events what is wrong, and keeps a kubeconfig for the plugin. ' +
     'Its log goes to stderr, one JSON line an event. Exit code 4 when another agent serves the same socket.',
   positionals: [],
   flags: {
@@ -37,7 +38,11 @@ export const command: Command = {
       value: 'DIR',
       describe: `the runtime's folder of configurations (${defaultConfDir})`,
     },
-    ...dataDirFlag,
+    'data-dir': {
+      type: 'string',
+      value: 'DIR',
+      describe: `where plugins keep their state, unless their configuration says otherwise (${defaultDataDir})`,
+    },
     'state-dir': { type: 'string', value: 'DIR', describe: `where the agent keeps its own state (${defaultStateDir})` },
     kubeconfig: {
       type: 'string',
@@ -129,10 +134,12 @@ function interval(args: Args): number {
 /** Undefined where there is no API to ask: no kubeconfig is named, and this is no pod. */
 function clusterOptions(args: Args, { env }: CliIo): ClusterOptions | undefined {
   const kubeconfig = text(args, 'kubeconfig');
-  if (kubeconfig === 'off' || (kubeconfig === undefined && !env.KUBERNETES_SERVICE_HOST)) return undefined;
   const file = text(args, 'plugin-kubeconfig') ?? defaultPluginKubeconfig;
-  const [namespace, name, ...rest] = (text(args, 'plugin-account') ?? defaultPluginAccount).split('/');
-  if (!namespace || !name || rest.length > 0) throw new UsageError('--plugin-account: must be NAMESPACE/NAME');
+  const account = text(args, 'plugin-account') ?? defaultPluginAccount;
+  const [namespace, name, ...rest] = account.split('/');
+  if (!namespace || !name || rest.length > 0)
+    throw new UsageError(`--plugin-account ${JSON.stringify(account)}: must be NAMESPACE/NAME`);
+  if (kubeconfig === 'off' || (kubeconfig === undefined && !env.KUBERNETES_SERVICE_HOST)) return undefined;
   return {
     source: { kubeconfig, env },
     node: text(args, 'node') ?? nodeNameOf(undefined),
