@@ -18,6 +18,7 @@ import type { PublicIpMetrics } from './metrics.ts';
 import { readWants, type Want, type Wants } from './model.ts';
 import type { Objects } from './objects.ts';
 import { type Plan, plan } from './plan.ts';
+import { Readiness, type Settled } from './readiness.ts';
 import { type Steps, stepsOf } from './steps.ts';
 
 /** Milliseconds between two looks at everything, when nothing is heard. */
@@ -115,6 +116,8 @@ export class PublicIps implements Part {
   #members = '';
   #movedAt = 0;
   #wants: Wants = { wants: [], refusals: [] };
+  readonly #readiness = new Readiness();
+  #ready: Settled = { nodes: new Map(), after: undefined };
   #plan: Plan = { lines: new Map(), moves: [], nobody: new Map() };
   #told = new Map<string, string>();
   #rulesAt = 0;
@@ -304,7 +307,8 @@ export class PublicIps implements Part {
     // Before everything was read once, what seems unwanted may only be unknown.
     if (objects.isComplete) this.#take(steps);
     if (objects.isComplete) this.#forget(view);
-    return Math.min(steps.next ?? lookInterval, this.#fitness().after ?? lookInterval, lookAgain);
+    const { after: ready = lookInterval } = this.#ready;
+    return Math.min(steps.next ?? lookInterval, this.#fitness().after ?? lookInterval, ready, lookAgain);
   }
 
   /** Milliseconds until this host may be looked at again; what it was asked for sooner is seen then. */
@@ -333,6 +337,8 @@ export class PublicIps implements Part {
       clusterRanges: config.clusterRanges,
     };
     this.#wants = readWants(objects.services, objects.slices, around);
+    // Of endpoints that were not listed yet, none is there.
+    if (objects.isComplete) this.#ready = this.#readiness.settle(this.#wants.wants, performance.now());
   }
 
   async #syncRules(): Promise<void> {
@@ -412,7 +418,7 @@ export class PublicIps implements Part {
       .map(([id, { node, fit, why, refuses }]) => ({ id, node, fit, why, refuses: new Set(refuses) }));
     return plan({
       agents,
-      wants: this.#wants.wants.map(({ address, nodesReady }) => ({ address, nodes: nodesReady })),
+      wants: this.#wants.wants.map(({ address }) => ({ address, nodes: this.#ready.nodes.get(address) })),
       owners: new Map([...view.owners].map(([address, { id }]) => [address, id])),
       rebalance: config.rebalance,
     });
