@@ -106,6 +106,24 @@ it('commits of one moment are one transaction', async () => {
   expect(await Promise.all(numbers(30).map(valueAt))).toEqual(numbers(30).map(n => `v${n}`));
 });
 
+it('one transaction holds thirty of them at most, and fewer where they are large', async () => {
+  const sizes: number[] = [];
+  counting.before = ({ conditions, writes, otherwise = [] }) => {
+    sizes.push(Math.max(conditions.length, writes.length, otherwise.length));
+  };
+  await Promise.all(numbers(70).map(n => kv.commit(putNew(n), soon())));
+  expect(sizes).toEqual([30, 30, 10]);
+  sizes.length = 0;
+  const large = (n: number): Commit => {
+    const keys = numbers(25).map(part => key(`${n}-${part}`));
+    return { conditions: keys.map(absent => ({ absent })), writes: keys.map(put => ({ put, value: 'x' })) };
+  };
+  const results = await Promise.all(numbers(10).map(n => kv.commit(large(n), soon())));
+  expect(results.every(({ won }) => won)).toBe(true);
+  // etcd takes 128 operations in a transaction.
+  expect(sizes).toEqual([100, 100, 50]);
+});
+
 it('of a batch that loses, only those lose that would have lost alone, and are told what is there', async () => {
   await site.put(key(7), 'taken');
   await site.put(key(20), 'taken too');
@@ -115,6 +133,17 @@ it('of a batch that loses, only those lose that would have lost alone, and are t
   expect(!lost.won && lost.answers[0]!.entries[0]!.value).toBe('taken');
   // The losers are told apart at once, and the others go together once more.
   expect(counting.commits).toBe(2);
+});
+
+it('one that asks of a key what cannot be loses', async () => {
+  await site.put(key('a'), 'A');
+  const { revision } = (await real.read([{ key: key('a') }], soon())).answers[0]!.entries[0]!;
+  const conditions = [{ absent: key('a') }, { unchanged: key('a'), revision }];
+  for (const order of [conditions, conditions.toReversed()]) {
+    const commit = { conditions: order, writes: [{ put: key('b'), value: 'x' }], otherwise: [{ key: key('a') }] };
+    expect(await kv.commit(commit, soon())).toMatchObject({ won: false, answers: [{ count: 1 }] });
+  }
+  expect(await valueAt('b')).toBeUndefined();
 });
 
 it('two that want the same key: one wins', async () => {
@@ -135,17 +164,6 @@ it('a key that all put blindly holds what the last one put', async () => {
   expect(counting.commits).toBe(1);
   expect(await valueAt('cursor')).toBe('9');
 });
-it('one that asks of a key what cannot be loses', async () => {
-  await site.put(key('a'), 'A');
-  const { revision } = (await real.read([{ key: key('a') }], soon())).answers[0]!.entries[0]!;
-  const conditions = [{ absent: key('a') }, { unchanged: key('a'), revision }];
-  for (const order of [conditions, conditions.toReversed()]) {
-    const commit = { conditions: order, writes: [{ put: key('b'), value: 'x' }], otherwise: [{ key: key('a') }] };
-    expect(await kv.commit(commit, soon())).toMatchObject({ won: false, answers: [{ count: 1 }] });
-  }
-  expect(await valueAt('b')).toBeUndefined();
-});
-
 
 it('what is not wanted any more is not written, and the others are', async () => {
   const gone = () => {
@@ -233,6 +251,18 @@ it('an ADD needs one read while nobody else moves the cursor, and two when someb
   expect(await calls(undefined, [parseIp('10.1.0.77')!])).toEqual([1, '10.1.0.77']);
 });
 
+it('an ADD of as many sets as a network may have is no larger than it is alone', async () => {
+  const ranges = numbers(32).map(n => [{ subnet: `10.1.${n}.0/24` }]);
+  const config = readNetworkConfig(confOf(site, { ranges }), '1.0.0');
+  const owner = { cluster: 'default', machine: '', boot: '', netns: '' };
+  for (const last of [2, 3, 4]) {
+    const id = { node: site.node, network: 'net', containerID: `pod-${last}`, ifname: 'eth0' };
+    const around = surroundingsOf(config, kv, soon(), new Log(config.log));
+    const { addresses } = await allocate(around, config, { id, ...owner }, []);
+    expect(addresses.map(({ ip }) => formatIp(ip))).toEqual(numbers(32).map(n => `10.1.${n}.${last}`));
+  }
+});
+
 it('a hundred ADDs and DELs at once: each its own addresses, in few transactions', async () => {
   const config = readNetworkConfig(
     confOf(site, { ranges: [[{ subnet: '10.1.0.0/24' }], [{ subnet: 'fd00::/64' }]] }),
@@ -251,18 +281,6 @@ it('a hundred ADDs and DELs at once: each its own addresses, in few transactions
   counting.commits = 0;
   await Promise.all(numbers(100).map(n => release(around(), idOf(n), { cooldown: 0 })));
   expect(counting.commits).toBeLessThan(15);
-it('an ADD of as many sets as a network may have is no larger than it is alone', async () => {
-  const ranges = numbers(32).map(n => [{ subnet: `10.1.${n}.0/24` }]);
-  const config = readNetworkConfig(confOf(site, { ranges }), '1.0.0');
-  const owner = { cluster: 'default', machine: '', boot: '', netns: '' };
-  for (const last of [2, 3, 4]) {
-    const id = { node: site.node, network: 'net', containerID: `pod-${last}`, ifname: 'eth0' };
-    const around = surroundingsOf(config, kv, soon(), new Log(config.log));
-    const { addresses } = await allocate(around, config, { id, ...owner }, []);
-    expect(addresses.map(({ ip }) => formatIp(ip))).toEqual(numbers(32).map(n => `10.1.${n}.${last}`));
-  }
-});
-
   expect(await site.remains()).toEqual([]);
 });
 
