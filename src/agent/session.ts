@@ -7,6 +7,7 @@ import type { Open, Resident } from '../cni/plugin.ts';
 import type { Pod } from '../ipam/model.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import type { Api, Surroundings } from '../ipam/ports.ts';
+import { whyBlind } from '../ipam/service/namespace.ts';
 import { HeldError } from '../ipam/service/succession.ts';
 import type { Answer, LogLines, Request } from '../ipc/protocol.ts';
 import type { Caller } from '../ipc/server.ts';
@@ -76,6 +77,7 @@ export class Session implements Resident {
       ...surroundingsOf(access, kv, deadline.within(left), log),
       claims,
       cursors: this.#tools.cursors.of(place),
+      whyBlind,
       ...(api && { api }),
     };
     this.#opened = { around, kv, store, claims };

@@ -80,6 +80,8 @@ export interface Surroundings {
   /** Given where several commands run in one process, and so are the cursors. */
   readonly claims?: Claims;
   readonly cursors?: CursorMemory;
+  /** Given where this process may stand where it does not see this node's network namespaces; why it cannot tell them. */
+  readonly whyBlind?: () => string | undefined;
   /** Wall clock in milliseconds, for what people read. */
   now(): number;
 }

@@ -16,7 +16,8 @@ import { clusterKey } from '../../src/store/keys.ts';
 import { Agent } from '../helpers/agent.ts';
 import type { PodRef } from '../helpers/kubernetes/cluster.ts';
 import { onCluster, type Sandbox } from '../helpers/kubernetes/on-cluster.ts';
-import { call, confOf, type Json } from '../helpers/plugin.ts';
+import { call, confOf, Ground, type Json } from '../helpers/plugin.ts';
+import { run } from '../helpers/plugin-process.ts';
 
 const ranges = [[{ subnet: '10.1.0.0/24', rangeStart: '10.1.0.10' }]];
 const times: GcTimes = { interval: 40, grace: 60, nodeGrace: 300_000 };
@@ -332,5 +333,28 @@ describe('in a container without the host’s network namespaces', () => {
       detail: expect.stringMatching(/^refused: \/run\/netns of the host is not mounted here.*HostToContainer/),
     });
     expect(stateIn('mount -t tmpfs none /run &&')).toMatchObject({ ready: false });
+  });
+
+  it('an ADD that finds a range full takes nobody for one of an earlier boot', async () => {
+    const name = `kube-ipam-test-${process.pid}`;
+    const blind = ['unshare', '--mount', '--propagation', 'slave', 'sh', '-c', 'mount -t tmpfs none /run && exec "$@"'];
+    execFileSync('ip', ['netns', 'add', name]);
+    try {
+      await using ground = await Ground.make('etcd');
+      const site = await ground.site();
+      await using agent = await Agent.start({ dataDir: site.folder, wrapper: [...blind, 'sh'] });
+      const conf = confOf(site, { subnet: '10.7.0.0/30', timeout: 20, agentSocket: agent.socket });
+      const netns = `/run/netns/${name}`;
+      const [ip] = (await run('ADD', { conf, netns, containerID: 'lives' })).addresses;
+      // A plugin on a node that is a container of LXC reads that container's boot ID, an agent in a pod the kernel's.
+      const key = site.keys.address(parseIp(ip!)!);
+      const { value } = (await site.entries()).find(entry => entry.key === key)!;
+      await site.put(key, { ...JSON.parse(value), boot: 'of-this-container' });
+      const { error } = await run('ADD', { conf, containerID: 'comes' });
+      expect(error?.code).toBe(100);
+      expect(await agent.metric('kube_ipam_agent_requests_total{command="ADD",code="100"}')).toBe(1);
+    } finally {
+      execFileSync('ip', ['netns', 'del', name]);
+    }
   });
 });
