@@ -12,6 +12,9 @@ import { bits, type Ip, parseIp } from '../net/ip.ts';
 import { namePattern } from '../store/keys.ts';
 import type { EtcdTarget } from '../store/target.ts';
 
+/** Of the state that outlives a restart, and of the lock. */
+export const defaultFolders = { state: '/var/lib/kube-ipam', run: '/run/kube-ipam' } as const;
+
 export interface Config {
   /** Name of this node in Kubernetes. */
   readonly node: string;
@@ -133,8 +136,8 @@ export function configOf(flags: Readonly<Record<string, unknown>>, origin: Origi
     garpInterval: duration('--garp-interval', 60_000),
     reconnect: Math.max(100, duration('--reconnect-interval', 5000)),
     listen: readListen(options),
-    stateDir: folder('--state-dir', '/var/lib/kube-ipam'),
-    runDir: folder('--run-dir', '/run/kube-ipam'),
+    stateDir: folder('--state-dir', defaultFolders.state),
+    runDir: folder('--run-dir', defaultFolders.run),
     log: readLog(options, origin.logFile),
   };
   if (problems.lines.length > 0) throw new FailureError(code.config, problems.lines.join('; '));

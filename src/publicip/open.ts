@@ -1,6 +1,5 @@
 // Brings the feature together with the store, the API and this host; for the command line, and for the agent.
 import { statSync } from 'node:fs';
-import { join } from 'node:path';
 import { backoff, deadlineIn, rest } from '../base/clock.ts';
 import { messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
@@ -22,9 +21,7 @@ import { PublicIps } from './feature.ts';
 import { Keeper } from './keeper/parent.ts';
 import { PublicIpMetrics } from './metrics.ts';
 import { Objects } from './objects.ts';
-
-/** The feature's name in the ledger of what was changed on this host. */
-const feature = 'public-ip';
+import { feature, placesOf } from './places.ts';
 
 /** Milliseconds for reading all claims once. */
 const openTime = 10_000;
@@ -97,7 +94,8 @@ class OpenedFeature implements Part {
     this.#claims = claims;
     this.#log = log;
     const machine = readMachine();
-    this.#ledger = new Ledger(join(config.stateDir, 'ledger.json'), machine.boot);
+    const places = placesOf(config);
+    this.#ledger = new Ledger(places.ledger, machine.boot);
     const onBug = (error: unknown) =>
       log.error('a change of the cluster could not be dealt with', { cause: messageOf(error) });
     this.#objects = new Objects(client, () => this.#feature.wake(), onBug);
@@ -109,8 +107,8 @@ class OpenedFeature implements Part {
       prefix: config.prefix,
       ttl: config.ttl,
       dev: config.interface,
-      lock: join(config.runDir, `public-ip.${netns.ino}.lock`),
-      state: join(config.stateDir, feature, 'addresses.json'),
+      lock: places.lock,
+      state: places.notes,
       drives: config.drives,
       uptime: '/proc/uptime',
     };
