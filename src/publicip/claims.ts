@@ -27,6 +27,8 @@ export interface AgentInfo {
   readonly why?: string;
   /** Addresses that it cannot carry now. */
   readonly refuses?: readonly string[];
+  /** Why, for people; not of all of them, as there may be many. */
+  readonly reasons?: Readonly<Record<string, string>>;
 }
 
 export interface Owner {
@@ -270,21 +272,27 @@ export class Claims implements AsyncDisposable {
   }
 
   /**
+   * Conditions of a commit that lets others have the address: nobody claims it, and nobody has just let it go (N6).
+   * Undefined while somebody may answer for it still, and where the owner records stand in another store.
+   */
+  unclaimed(address: string): readonly Condition[] | undefined {
+    if (this.#keys === undefined || (this.#freeFrom.get(address) ?? 0) > performance.now()) return undefined;
+    return [{ absent: this.#claimKey(address) }, { absent: this.#markKey(address) }];
+  }
+
+  /**
    * Deletes the owner record of an address that no Service wants. False: it is claimed, just released, or not ours to
    * delete (a pool's allocator frees what the pool gave).
    */
   async forget(address: string, deadline: Deadline): Promise<boolean> {
     const recordKey = this.#recordKey(address);
-    if (recordKey === undefined || (this.#freeFrom.get(address) ?? 0) > performance.now()) return false;
+    const unclaimed = this.unclaimed(address);
+    if (recordKey === undefined || unclaimed === undefined) return false;
     const [record] = (await this.#kv.read([{ key: recordKey }], deadline)).answers[0]!.entries;
     const owner = record && parseOwner(record.value);
     if (record === undefined || owner === undefined || owner.pool !== undefined) return false;
     if (!isOfFeature(owner, 'public-ip', this.#options.records!.cluster)) return false;
-    const conditions = [
-      { absent: this.#claimKey(address) },
-      { absent: this.#markKey(address) },
-      { unchanged: recordKey, revision: record.revision },
-    ];
+    const conditions = [...unclaimed, { unchanged: recordKey, revision: record.revision }];
     return (await this.#kv.commit({ conditions, writes: [{ delete: recordKey }] }, deadline)).won;
   }
 
@@ -554,7 +562,7 @@ function ownerOf({ value, lease = '', revision }: Entry): Owner {
 
 /** A value that cannot be read is an agent of which nothing is known but that it lives: it may own nothing. */
 function agentOf({ value, lease = '', revision }: Entry): AgentState {
-  const { node, cluster, machine, boot, netns, version, ttl, fit, why, refuses } = fieldsOf(value);
+  const { node, cluster, machine, boot, netns, version, ttl, fit, why, refuses, reasons } = fieldsOf(value);
   const text = (field: unknown): string => (typeof field === 'string' ? field : '');
   return {
     node: text(node),
@@ -567,6 +575,9 @@ function agentOf({ value, lease = '', revision }: Entry): AgentState {
     fit: fit === true,
     ...(typeof why === 'string' && { why }),
     ...(Array.isArray(refuses) && { refuses: refuses.filter(one => typeof one === 'string') }),
+    ...(isObject(reasons) && {
+      reasons: Object.fromEntries(Object.entries(reasons).map(([address, reason]) => [address, text(reason)])),
+    }),
     lease,
     revision,
   };

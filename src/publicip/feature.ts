@@ -44,6 +44,10 @@ const longestRest = 300_000;
 /** Addresses about which something is under way at the same time: most of them wait for a probe. */
 const mostAtOnce = 128;
 
+/** An agent's key is written anew when one of its reasons changes: it must stay small. */
+const mostReasons = 20;
+const longestReason = 200;
+
 /** What is done to this host beside gate and addresses, which are the keeper's. */
 export interface Host {
   /** Rejects when the kernel cannot be read. */
@@ -373,7 +377,9 @@ export class PublicIps implements Part {
     if (lease === undefined) return false;
     const { why } = this.#fitness();
     const now = performance.now();
-    const refuses = [...this.#refusals].filter(([, { until }]) => until > now).map(([address]) => address);
+    const refusals = [...this.#refusals].filter(([, { until }]) => until > now);
+    const refuses = refusals.map(([address]) => address);
+    const told = refusals.slice(0, mostReasons).map(([address, { why }]) => [address, why.slice(0, longestReason)]);
     const info: AgentInfo = {
       node: config.node,
       cluster: config.cluster,
@@ -382,7 +388,7 @@ export class PublicIps implements Part {
       ttl: lease.ttl,
       fit: why === undefined,
       ...(why !== undefined && { why }),
-      ...(refuses.length > 0 && { refuses }),
+      ...(refuses.length > 0 && { refuses, reasons: Object.fromEntries(told) }),
     };
     const text = JSON.stringify(info);
     const isNew = this.#registered?.lease !== lease.id;
@@ -535,7 +541,7 @@ export class PublicIps implements Part {
   #refuse(address: string, why: string, want?: Want, reason?: string): void {
     const tries = (this.#refusals.get(address)?.tries ?? 0) + 1;
     const until = performance.now() + backoff(tries, firstRest * 2, longestRest);
-    this.#refusals.set(address, { why, tries, until });
+    this.#refusals.set(address, { why: reason === undefined ? why : `${reason}: ${why}`, tries, until });
     const { log } = this.#options;
     log.warn('leaves an address alone for a while', { address, why });
     if (reason === undefined) return;
