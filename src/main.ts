@@ -9,7 +9,7 @@ import { readToEnd, writeFully } from './main/stdio.ts';
 declare const KUBE_IPAM_VERSION: string;
 
 /** Names under which later versions of this program act as a tool of their own. */
-const laterFaces = ['kiwi', 'eipctl', 'eip_agent', 'kube-router'];
+const laterFaces = ['eipctl', 'eip_agent', 'kube-router'];
 
 let stdin: Buffer | undefined;
 let answered = false;

@@ -1,6 +1,7 @@
 // The command line as Markdown, from the same data that its parser and its help are made of.
 import type { Command, Flags } from '../../src/cli/command.ts';
 import { networkFlags } from '../../src/cli/conf-flags.ts';
+import type { Face } from '../../src/cli/face.ts';
 import { kubectlIpam } from '../../src/cli/kubectl/face.ts';
 import { offers } from '../../src/cli/kubectl/offers.ts';
 import { outputFlags } from '../../src/cli/output.ts';
@@ -30,10 +31,12 @@ const groups: readonly { readonly title: string; readonly intro: string; readonl
 /** The part of the reference below "Command line". */
 export async function commandLine(): Promise<string> {
   const loaded = await Promise.all(commands.map(({ load }) => load()));
+  const tools = await Promise.all(commands.flatMap(({ tool }) => (tool === undefined ? [] : [toolSections(tool)])));
   const index = loaded.map(({ verb, summary }) => `| [\`${verb}\`](#kube-ipam-${verb}) | ${escaped(summary)} |`);
   return [
     ['| command | does |', '|---|---|', ...index].join('\n'),
-    ...loaded.map(section),
+    ...loaded.map(command => section(command)),
+    ...tools.flat(),
     ...groups.map(({ title, intro, flags }) => [`### ${title}`, intro, table(flags)].join('\n\n')),
     await kubectlPlugin(),
   ].join('\n\n');
@@ -66,7 +69,13 @@ async function kubectlPlugin(): Promise<string> {
   ].join('\n\n');
 }
 
-function section(command: Command): string {
+/** The commands of a tool that is one command of `kube-ipam`. */
+async function toolSections(tool: () => Promise<Face>): Promise<string[]> {
+  const face = await tool();
+  return Promise.all(face.commands.map(async ({ load }) => section(await load(), face.name)));
+}
+
+function section(command: Command, program = 'kube-ipam'): string {
   const { verb, summary, details, positionals, examples } = command;
   const words = positionals.map(({ name, describe, required, choices }) => {
     const one = choices === undefined ? '' : `: ${choices.map(choice => `\`${choice}\``).join(', ')}`;
@@ -74,8 +83,8 @@ function section(command: Command): string {
   });
   const lines = examples.map(([line, meaning]) => (meaning === '' ? line : `# ${meaning}\n${line}`));
   return [
-    `### kube-ipam ${verb}`,
-    `\`kube-ipam ${usageOf(command)}\`: ${escaped(summary)}.${details === undefined ? '' : ` ${escaped(details)}`}`,
+    `### ${program} ${verb}`,
+    `\`${program} ${usageOf(command)}\`: ${escaped(summary)}.${details === undefined ? '' : ` ${escaped(details)}`}`,
     ...(words.length === 0 ? [] : [words.join('\n')]),
     ...flagsOf(command.flags),
     `\`\`\`sh\n${lines.join('\n')}\n\`\`\``,

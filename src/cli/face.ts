@@ -7,10 +7,13 @@ export interface Face extends Program {
   readonly commands: readonly Entry[];
   /** The first page of help. */
   help(): string;
+  /** What is meant where no command is named, or only flags are given. */
+  readonly usual?: string;
 }
 
 const faces: ReadonlyMap<string, () => Promise<Face>> = new Map([
   ['kubectl-ipam', async () => (await import('./kubectl/face.ts')).kubectlIpam],
+  ['kiwi', async () => (await import('./public-ip/face.ts')).kiwi],
 ]);
 
 /** @param calledAs name of the executable, or of a link to it */

@@ -35,14 +35,15 @@ export async function runCli(argv: readonly string[], io: CliIo): Promise<number
   if (io.calledAs === 'kubectl_complete-ipam') return (await import('./kubectl/complete.ts')).complete(argv, io);
   const face = await faceOf(io.calledAs);
   try {
-    return await dispatch(face, familiar(argv), io);
+    return await dispatch(face, face.usual === undefined ? familiar(argv) : argv, io);
   } catch (error) {
     io.writeStderr(`${face.name}: ${told(error)}\n`);
     return exitCodeOf(error);
   }
 }
 
-async function dispatch(face: Face, argv: readonly string[], io: CliIo): Promise<number> {
+async function dispatch(face: Face, given: readonly string[], io: CliIo): Promise<number> {
+  const argv = withUsual(face, given);
   const [verb, ...rest] = argv;
   if (verb === undefined) {
     io.writeStderr(face.help());
@@ -55,11 +56,20 @@ async function dispatch(face: Face, argv: readonly string[], io: CliIo): Promise
   const wanted = verb === 'help' ? rest[0]! : verb;
   const entry = face.commands.find(command => command.verb === wanted);
   if (entry === undefined) throw unknownCommand(face, wanted);
+  if (entry.tool !== undefined)
+    return dispatch(await entry.tool(), verb === 'help' ? ['help', ...rest.slice(1)] : rest, io);
   const command = await entry.load();
   const parsed = await parseArgs(command, verb === 'help' ? [wanted, '--help'] : argv, io.columns, face);
   if (!('help' in parsed)) return await command.run(parsed.args, io);
   io.writeStdout(`${parsed.help}\n`);
   return exit.fine;
+}
+
+/** A tool that runs where no command is named: its help is asked for by --help alone. */
+export function withUsual({ usual }: Pick<Face, 'usual'>, argv: readonly string[]): readonly string[] {
+  if (usual === undefined) return argv;
+  if (['--help', '-h'].includes(argv[0] ?? '')) return ['help'];
+  return argv[0] === undefined || argv[0].startsWith('-') ? [usual, ...argv] : argv;
 }
 
 function unknownCommand({ name, commands }: Face, word: string): UsageError {

@@ -1,11 +1,14 @@
 // Every command of the program: its name, what it is for, and where its code is loaded from.
 import type { Command } from './command.ts';
+import type { Face } from './face.ts';
 
 export interface Entry {
   readonly verb: string;
   readonly group: 'look' | 'change' | 'set up' | 'move' | 'other';
   readonly summary: string;
   load(): Promise<Command>;
+  /** Given where the command is a tool with commands of its own. */
+  readonly tool?: () => Promise<Face>;
 }
 
 const entry = (
@@ -44,6 +47,15 @@ export const commands: readonly Entry[] = [
     'run the node agent, which makes pods start faster and cleans up after them',
     () => import('./commands/agent.ts'),
   ),
+  {
+    ...entry(
+      'set up',
+      'public-ip',
+      "put Services' public addresses on healthy nodes, one each",
+      () => import('./public-ip/overview.ts'),
+    ),
+    tool: async () => (await import('./public-ip/face.ts')).publicIp,
+  },
   entry('move', 'export', 'write all records as lines of JSON', () => import('./commands/export.ts')),
   entry('move', 'import', 'read what export wrote into another store', () => import('./commands/import.ts')),
   entry('other', 'completion', 'print completion for bash, zsh or fish', () => import('./commands/completion.ts')),

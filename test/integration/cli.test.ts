@@ -2,6 +2,7 @@
 import { chmodSync, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, it } from 'vitest';
+import type { Face } from '../../src/cli/face.ts';
 import { commands } from '../../src/cli/table.ts';
 import { Desk, kubeIpam, runProcess } from '../helpers/command-line.ts';
 import type { Json } from '../helpers/plugin.ts';
@@ -144,15 +145,31 @@ describe('help and version', () => {
   });
 
   it('each command explains itself, with examples, and the two ways of asking agree', async () => {
-    for (const { verb, load } of commands) {
+    for (const { verb, load, tool } of commands) {
       const [behind, before] = await Promise.all([kubeIpam([verb, '--help']), kubeIpam(['help', verb])]);
       expect(behind, verb).toEqual(before);
       expect(behind.code, verb).toBe(0);
+      if (tool !== undefined) {
+        await explainThemselves(verb, await tool());
+        continue;
+      }
       expect(behind.stdout, verb).toContain('Examples:');
       for (const flag of Object.keys((await load()).flags)) expect(behind.stdout, verb).toContain(`--${flag}`);
     }
   });
 });
+
+/** The commands of a tool, which its own help lists. */
+async function explainThemselves(name: string, face: Face): Promise<void> {
+  const { stdout } = await kubeIpam([name, '--help']);
+  for (const { verb, load } of face.commands) {
+    expect(stdout).toContain(`  ${verb}`);
+    const [behind, before] = await Promise.all([kubeIpam([name, verb, '--help']), kubeIpam([name, 'help', verb])]);
+    expect(behind, verb).toEqual(before);
+    expect(behind.code, verb).toBe(0);
+    for (const flag of Object.keys((await load()).flags)) expect(behind.stdout, verb).toContain(`--${flag}`);
+  }
+}
 
 function literal(text: string): string {
   return text.replace(/[().]/g, '\\$&');

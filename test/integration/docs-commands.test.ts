@@ -8,6 +8,8 @@ import { describe, expect, it } from 'vitest';
 import { withCommandLine } from '../../scripts/docs/command-line.ts';
 import { type Face, faceOf } from '../../src/cli/face.ts';
 import { parseArgs } from '../../src/cli/parse.ts';
+import { withUsual } from '../../src/cli/program.ts';
+import { publicIp } from '../../src/cli/public-ip/face.ts';
 import { commands } from '../../src/cli/table.ts';
 import { commandLines, documents, read } from '../helpers/docs.ts';
 import { type EtcdCluster, engines, startEtcd } from '../helpers/etcd.ts';
@@ -20,6 +22,7 @@ const words = '((?: +(?:"[^"]*"|[^\\s|>;&<]+))*)';
 const programs = [
   { face: await faceOf('kube-ipam'), call: new RegExp(`^(?:sudo )?(?:[\\w./-]*/)?kube-ipam${words}`) },
   { face: await faceOf('kubectl-ipam'), call: new RegExp(`^kubectl ipam${words}`) },
+  { face: await faceOf('kiwi'), call: new RegExp(`^(?:sudo )?(?:[\\w./-]*/)?kiwi${words}`) },
 ];
 
 interface Call {
@@ -33,7 +36,9 @@ function callIn(line: string): Call | undefined {
   for (const { face, call } of programs) {
     const found = call.exec(line);
     if (found === null) continue;
-    return { face, argv: [...found[1]!.matchAll(/"([^"]*)"|(\S+)/g)].map(match => match[1] ?? match[2]!) };
+    const argv = [...found[1]!.matchAll(/"([^"]*)"|(\S+)/g)].map(match => match[1] ?? match[2]!);
+    if (argv[0] !== 'public-ip') return { face, argv: withUsual(face, argv) };
+    return { face: publicIp, argv: withUsual(publicIp, argv.slice(1)) };
   }
   return undefined;
 }
