@@ -17,7 +17,7 @@ import type { Failures, Keeper, KeeperEvents, Lease } from './keeper/parent.ts';
 import type { PublicIpMetrics } from './metrics.ts';
 import { readWants, type Want, type Wants } from './model.ts';
 import type { Objects } from './objects.ts';
-import { type Plan, plan } from './plan.ts';
+import { membersOf, type Plan, plan } from './plan.ts';
 import { Readiness, type Settled } from './readiness.ts';
 import { type Steps, stepsOf } from './steps.ts';
 
@@ -419,11 +419,8 @@ export class PublicIps implements Part {
 
   #planFor(view: ClaimsView): Plan {
     const { config } = this.#options;
-    const agents = [...view.agents]
-      .filter(([, { cluster }]) => cluster === config.cluster)
-      .map(([id, { node, fit, why, refuses }]) => ({ id, node, fit, why, refuses: new Set(refuses) }));
     return plan({
-      agents,
+      agents: membersOf(view.agents, config.cluster),
       wants: this.#wants.wants.map(({ address }) => ({ address, nodes: this.#ready.nodes.get(address) })),
       owners: new Map([...view.owners].map(([address, { id }]) => [address, id])),
       rebalance: config.rebalance,

@@ -1,7 +1,7 @@
 // The plan of owners: who comes first, who steps in, what moves, and what must hold whatever the cluster looks like.
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { type Plan, type PlanAgent, type PlanInput, plan } from './plan.ts';
+import { membersOf, type Plan, type PlanAgent, type PlanInput, plan } from './plan.ts';
 
 const agent = (id: string, rest: Partial<PlanAgent> = {}): PlanAgent => ({
   id,
@@ -327,9 +327,14 @@ describe('where nobody may own an address', () => {
         agent('a', { node: 'worker-1', fit: false, why: 'eth0 is down' }),
         agent('b', { node: 'worker-2' }),
         agent('c', { node: 'worker-3', refuses: new Set(['192.168.1.1']) }),
+        agent('e', {
+          node: 'worker-5',
+          refuses: new Set(['192.168.1.1']),
+          reasons: { '192.168.1.1': 'ForeignAddress: on eth1' },
+        }),
         agent('d', { node: 'worker-4', fit: false, why: 'eth0 is down' }),
       ],
-      wants: [{ address: '192.168.1.1', nodes: new Set(['worker-3']) }],
+      wants: [{ address: '192.168.1.1', nodes: new Set(['worker-3', 'worker-5']) }],
       owners: new Map(),
       rebalance: true,
     });
@@ -337,7 +342,7 @@ describe('where nobody may own an address', () => {
       new Map([
         [
           '192.168.1.1',
-          'eth0 is down (worker-1, worker-4); no endpoint there is ready (worker-2); cannot have this address (worker-3)',
+          'eth0 is down (worker-1, worker-4); no endpoint there is ready (worker-2); cannot have this address (worker-3); ForeignAddress: on eth1 (worker-5)',
         ],
       ]),
     );
@@ -348,4 +353,22 @@ describe('where nobody may own an address', () => {
     expect(made.nobody.get('10.0.0.1')).toBe('no agent is alive');
     expect(made.lines.size).toBe(0);
   });
+});
+
+it('members are the agents of one cluster, as their keys describe them', () => {
+  const mine = { cluster: 'east', node: 'worker-1', fit: true, refuses: ['10.0.0.1'], reasons: { '10.0.0.1': 'no' } };
+  const agents = new Map([
+    ['east.worker-1', mine],
+    ['west.worker-1', { ...mine, cluster: 'west' }],
+  ]);
+  expect(membersOf(agents, 'east')).toEqual([
+    {
+      id: 'east.worker-1',
+      node: 'worker-1',
+      fit: true,
+      why: undefined,
+      refuses: new Set(['10.0.0.1']),
+      reasons: { '10.0.0.1': 'no' },
+    },
+  ]);
 });

@@ -11,6 +11,21 @@ export interface PlanAgent {
   readonly why?: string | undefined;
   /** Addresses that it cannot put, or must leave alone. */
   readonly refuses: ReadonlySet<string>;
+  /** Why, for people; not of all of them. */
+  readonly reasons?: Readonly<Record<string, string>> | undefined;
+}
+
+/** What an agent's key says of it. */
+interface Announced extends Omit<PlanAgent, 'id' | 'refuses'> {
+  readonly cluster: string;
+  readonly refuses?: readonly string[];
+}
+
+/** The agents of a cluster, by their ids. */
+export function membersOf(agents: ReadonlyMap<string, Announced>, cluster: string): PlanAgent[] {
+  return [...agents]
+    .filter(([, agent]) => agent.cluster === cluster)
+    .map(([id, { node, fit, why, refuses, reasons }]) => ({ id, node, fit, why, refuses: new Set(refuses), reasons }));
 }
 
 export interface PlanInput {
@@ -79,10 +94,11 @@ function ownerOf({ address }: PlanWant, able: readonly string[], owners: PlanInp
 }
 
 /** Why this agent may not own the address; undefined when it may. */
-function objection({ node, fit, why, refuses }: PlanAgent, { address, nodes }: PlanWant): string | undefined {
+export function objection(agent: PlanAgent, { address, nodes }: PlanWant): string | undefined {
+  const { node, fit, why, refuses, reasons } = agent;
   if (!fit) return why ?? 'not fit';
   if (nodes !== undefined && !nodes.has(node)) return 'no endpoint there is ready';
-  return refuses.has(address) ? 'cannot have this address' : undefined;
+  return refuses.has(address) ? (reasons?.[address] ?? 'cannot have this address') : undefined;
 }
 
 /** `eth0 is down (worker-1, worker-2); no endpoint there is ready (worker-3)` */
