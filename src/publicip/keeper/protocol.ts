@@ -44,7 +44,11 @@ export interface LeaseState {
 
 /** Keeper to main. */
 export type Report =
-  /** A new lease, or a renewal of the one that stands. */
+  /** Said first: it has the lock. `gated`: this host has nft, so that the gate decides and not the lifetimes. */
+  | { readonly ready: { readonly gated: boolean } }
+  /** Said instead: why it ends without having done anything. */
+  | { readonly refused: string }
+  /** A new lease, or a renewal of the one that stands; its claims were verified to stand on it. */
   | { readonly lease: LeaseState }
   /** The lease is gone, and its keys with it; everything was dropped. A new one follows by itself. */
   | { readonly lost: readonly string[] }
