@@ -144,6 +144,18 @@ function addressesOf(spec: ObjectFields, status: ObjectFields, annotations: Obje
     .flatMap(address => (typeof address === 'string' && address.trim() !== '' ? [address.trim()] : []));
 }
 
+/** All addresses that a Service names, or that its status has, whether or not it may have them: as canonical text. */
+export function namedAddresses(service: unknown): readonly string[] {
+  const { spec, metadata, status } = fieldsOf(service);
+  const { ingress } = fieldsOf(fieldsOf(status).loadBalancer);
+  const named = addressesOf(fieldsOf(spec), {}, fieldsOf(fieldsOf(metadata).annotations));
+  const published = listOf(ingress).map(entry => fieldsOf(entry).ip);
+  return [...named, ...published].flatMap(text => {
+    const ip = typeof text === 'string' ? parseIp(text) : undefined;
+    return ip === undefined ? [] : [formatIp(ip)];
+  });
+}
+
 /** The addresses of a load balancer that we are, or are asked to be. One in front of a proxy is that proxy's own. */
 function balanced(spec: ObjectFields, status: ObjectFields, annotations: ObjectFields): unknown[] {
   const isOurs = spec.loadBalancerClass === loadBalancerClass || annotations[statusAnnotation] === 'true';
@@ -153,13 +165,15 @@ function balanced(spec: ObjectFields, status: ObjectFields, annotations: ObjectF
     .flatMap(({ ip, ipMode }) => (ipMode === 'Proxy' ? [] : [ip]));
 }
 
-function refOf(object: unknown): ServiceRef | undefined {
+/** Undefined for what is no object of a namespace. */
+export function refOf(object: unknown): ServiceRef | undefined {
   const { namespace, name, uid, creationTimestamp } = fieldsOf(fieldsOf(object).metadata);
   if (typeof namespace !== 'string' || typeof name !== 'string' || typeof uid !== 'string') return undefined;
   return { namespace, name, uid, created: typeof creationTimestamp === 'string' ? creationTimestamp : '' };
 }
 
-function readPort(value: unknown, comment: string): Port[] {
+/** Nothing for what is no port of a protocol that we know. */
+export function readPort(value: unknown, comment: string): Port[] {
   const { port, protocol = 'TCP' } = fieldsOf(value);
   const known = protocols.find(name => name === String(protocol).toLowerCase());
   if (known === undefined || !Number.isInteger(port)) return [];
@@ -168,7 +182,7 @@ function readPort(value: unknown, comment: string): Port[] {
 }
 
 /** The API's clock has whole seconds; beyond that, any order will do that is the same on every node. */
-function oldestFirst({ ref: a }: WantingService, { ref: b }: WantingService): number {
+export function oldestFirst({ ref: a }: Pick<WantingService, 'ref'>, { ref: b }: Pick<WantingService, 'ref'>): number {
   const keyOf = ({ created, namespace, name, uid }: ServiceRef) => [created, namespace, name, uid];
   const [ours, theirs] = [keyOf(a), keyOf(b)];
   const i = ours.findIndex((part, at) => part !== theirs[at]);
