@@ -20,6 +20,7 @@ export async function loadRooms() {
     ...(await import('../../src/host/return-path.ts')),
     ...(await import('../../src/host/ledger.ts')),
     ...(await import('../../src/host/sysctl.ts')),
+    ...(await import('../../src/host/lock.ts')),
     /** What a test keeps from one call to the next. */
     kept: new Map<string, unknown>(),
   };
