@@ -9,6 +9,8 @@ export interface Face extends Program {
   help(): string;
   /** What is meant where no command is named, or only flags are given. */
   readonly usual?: string;
+  /** Commands that are no person's business: help does not list them. */
+  readonly hidden?: readonly Entry[];
 }
 
 const faces: ReadonlyMap<string, () => Promise<Face>> = new Map([

@@ -54,7 +54,7 @@ async function dispatch(face: Face, given: readonly string[], io: CliIo): Promis
     return exit.fine;
   }
   const wanted = verb === 'help' ? rest[0]! : verb;
-  const entry = face.commands.find(command => command.verb === wanted);
+  const entry = [...face.commands, ...(face.hidden ?? [])].find(command => command.verb === wanted);
   if (entry === undefined) throw unknownCommand(face, wanted);
   if (entry.tool !== undefined)
     return dispatch(await entry.tool(), verb === 'help' ? ['help', ...rest.slice(1)] : rest, io);

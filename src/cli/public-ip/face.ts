@@ -14,8 +14,11 @@ export const entries: readonly Entry[] = [
   entry('change', 'cleanup', 'remove what public addresses left on this host', () => import('./cleanup.ts')),
 ];
 
+/** What `run` starts for itself. */
+const keeper = entry('other', 'keeper', 'keep the lease of run', () => import('./keeper.ts'));
+
 function faceCalled(name: string): Face {
-  return { name, commands: entries, flags: globalFlags, usual: 'run', help: () => helpOf(name) };
+  return { name, commands: entries, hidden: [keeper], flags: globalFlags, usual: 'run', help: () => helpOf(name) };
 }
 
 export const publicIp = faceCalled('kube-ipam public-ip');

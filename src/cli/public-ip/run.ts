@@ -3,7 +3,7 @@ import { Log } from '../../base/log.ts';
 import { Metrics } from '../../base/metrics.ts';
 import type { Part } from '../../base/part.ts';
 import type { Config } from '../../publicip/config.ts';
-import { type Args, type Command, exit } from '../command.ts';
+import { type Command, exit } from '../command.ts';
 import type { CliIo } from '../program.ts';
 import { publicIpFlags, readConfig } from './flags.ts';
 
@@ -23,13 +23,14 @@ export const command: Command = {
     ],
   ],
   async run(args, io) {
-    return runInForeground(readConfig(args, io), args, io);
+    return runInForeground(readConfig(args, io), io);
   },
 };
 
-async function runInForeground(config: Config, _args: Args, io: CliIo): Promise<number> {
-  const [{ openFeature }, { Pages }] = await Promise.all([
+async function runInForeground(config: Config, io: CliIo): Promise<number> {
+  const [{ openFeature }, { KeeperRunningError }, { Pages }] = await Promise.all([
     import('../../publicip/open.ts'),
+    import('../../publicip/keeper/parent.ts'),
     import('../../agent/pages.ts'),
   ]);
   const stop = io.stopSignal();
@@ -49,6 +50,10 @@ async function runInForeground(config: Config, _args: Args, io: CliIo): Promise<
     log.info('public-ip started', { id: config.id, interface: config.interface });
     await stopped(stop);
     log.info('public-ip stops', { onExit: config.onExit });
+  } catch (error) {
+    if (!(error instanceof KeeperRunningError)) throw error;
+    io.writeStderr(`kube-ipam: ${error.message}\n`);
+    return exit.running;
   } finally {
     for (const part of started) await part.stop();
   }
