@@ -50,9 +50,14 @@ export async function installedBackends(deadline: Deadline): Promise<readonly Ba
   return installed.length > 0 || (await survey('plain', deadline)) === undefined ? installed : ['plain'];
 }
 
-/** Undefined where the back end is not installed, or not in this kernel. */
+/** Undefined where the back end is not installed, or not in this kernel. Throws FailureError where that stays open. */
 async function survey(backend: Backend, deadline: Deadline): Promise<{ kubelet: boolean; rules: number } | undefined> {
   const saved = await Promise.all(families.map(family => iptables(family, backend, 'save', [], '', deadline)));
+  for (const finished of saved) {
+    if (finished.code !== undefined || finished.failure === 'ENOENT') continue;
+    const why = `${programOf(4, backend, 'save')}: ${complaintOf(finished)}`;
+    throw new FailureError(code.io, `which iptables this host uses cannot be known: ${why}`);
+  }
   const texts = saved.filter(finished => finished.code === 0).map(finished => finished.stdout);
   if (texts.length === 0) return undefined;
   const text = texts.join('');

@@ -57,14 +57,15 @@ function stepsFor({ table, mainPriority, priority }: ReturnNumbers, wanted: Retu
   const route = gateway && `${formatIp(gateway)} ${wanted.dev}`;
   const byMain = (address: string) => `from ${address} lookup main suppress_prefixlength 0 priority ${mainPriority}`;
   const byOwn = (address: string) => `from ${address} lookup ${table} priority ${priority}`;
+  const isRight = there.routes.join() === (route ?? '');
+  const flush = there.routes.length === 0 ? [] : [`route flush table ${table}`];
+  const put = gateway && `route replace default via ${formatIp(gateway)} dev ${wanted.dev} table ${table}`;
   // A rule that asks an empty table goes on to the next one, so the route comes first and goes last.
   return [
-    ...(route === undefined || there.routes.includes(route)
-      ? []
-      : [`route replace default via ${formatIp(gateway!)} dev ${wanted.dev} table ${table}`]),
+    ...(isRight || put === undefined ? [] : [...flush, put]),
     ...differences(there.main, addresses).map(([verb, address]) => `rule ${verb} ${byMain(address)}`),
     ...differences(there.own, addresses).map(([verb, address]) => `rule ${verb} ${byOwn(address)}`),
-    ...(route === undefined && there.routes.length > 0 ? [`route flush table ${table}`] : []),
+    ...(isRight || put !== undefined ? [] : flush),
   ];
 }
 
