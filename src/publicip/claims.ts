@@ -214,7 +214,7 @@ export class Claims implements AsyncDisposable {
       const kept = record && parseOwner(record.value);
       const { cluster = '' } = this.#options.records ?? {};
       if (kept !== undefined && !isOfFeature(kept, 'public-ip', cluster)) {
-        return { won: false, lost: `it belongs to ${describe(kept)}`, reason: 'taken' };
+        return { won: false, lost: `it belongs to ${describeRecord(kept)}`, reason: 'taken' };
       }
       const conditions = [asSeen(key, owner?.revision)];
       // The mark of an earlier release must not pass for one of this claim.
@@ -601,7 +601,8 @@ function recordFor(kept: OwnerRecord | undefined, holder: ServiceHolder, cluster
   return kept.pool !== undefined || kept.holder?.uid === holder.uid ? undefined : renewService(kept, holder);
 }
 
-function describe({ kind, cluster, pod, holder, reason }: OwnerRecord): string {
+/** Whose an address is, for people. */
+export function describeRecord({ kind, cluster, pod, holder, reason }: OwnerRecord): string {
   const of = pod ?? holder;
   const who = of === undefined ? '' : ` of ${of.namespace}/${of.name}`;
   return `a record of kind ${kind}${who} in cluster ${JSON.stringify(cluster)}${reason ? ` (${reason})` : ''}`;
