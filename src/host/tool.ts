@@ -46,6 +46,7 @@ const pauseOfFollower = 500;
 /**
  * A tool that tells of the kernel's changes, by netlink, until the signal comes. It is started again whenever it ends;
  * 'resync' stands for changes that it may have missed, and is said as soon as it listens, at first and each time again.
+ * Where this process is killed, it ends at the next change, which it has nobody to tell.
  */
 export function followTool(
   tool: Tool,
