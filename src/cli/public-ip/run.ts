@@ -1,4 +1,6 @@
 // `kube-ipam public-ip run`: carries public addresses on this node, in the foreground.
+import { dirname } from 'node:path';
+import { makeFolder } from '../../base/folder.ts';
 import { Log } from '../../base/log.ts';
 import { Metrics } from '../../base/metrics.ts';
 import type { Part } from '../../base/part.ts';
@@ -62,6 +64,7 @@ async function runInForeground(config: Config, io: CliIo): Promise<number> {
 }
 
 function logOf({ log: { file, level } }: Config, io: CliIo): Log {
+  if (file !== undefined) makeFolder(dirname(file), 0o750);
   const target = { file: file ?? '/dev/stderr', level, maxSize: 100 * 2 ** 20 };
   return file === undefined ? new Log(target, {}, (_, lines) => io.writeStderr(lines)) : new Log(target);
 }
