@@ -6,6 +6,7 @@ import { forgetFlows } from '../host/conntrack.ts';
 import { readGateways, readLinks } from '../host/ip.ts';
 import { type ChainRule, chooseBackend, MangleChain } from '../host/iptables.ts';
 import { publicIp } from '../host/numbers.ts';
+import { syncReturnPath } from '../host/return-path.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
 import type { Config } from './config.ts';
 import type { Host } from './feature.ts';
@@ -35,8 +36,12 @@ export function hostOf(config: Config, undo: () => Promise<void>): Host {
     probe: address => probe(dev, ipOf(address), soon()),
     announce: (address, signal) => announce(dev, ipOf(address), signal),
     forgetFlows: address => forgetFlows(ipOf(address), soon()),
+    async syncReturns(addresses) {
+      const wanted = { dev, gateways: config.gateways, addresses: addresses.map(ipOf) };
+      await syncReturnPath(publicIp.returnPath, wanted, soon());
+    },
     async clean() {
-      await chain?.remove(soon());
+      await Promise.all([openChain().then(own => own.remove(soon())), this.syncReturns([])]);
       await undo();
     },
   };

@@ -54,6 +54,8 @@ export interface Host {
   look(): Promise<{ readonly links: readonly Link[]; readonly gateways: readonly Ip[] }>;
   /** Packets to the wanted addresses are marked, on every node, owner or not. */
   syncRules(wants: readonly Want[]): Promise<void>;
+  /** Replies from these leave by the gateway that was asked for. */
+  syncReturns(addresses: readonly string[]): Promise<void>;
   /** MAC of another machine that answers for the address; undefined: nobody does. */
   probe(address: string): Promise<string | undefined>;
   /** Never rejects. */
@@ -124,7 +126,10 @@ export class PublicIps implements Part {
   #ready: Settled = { nodes: new Map(), after: undefined };
   #plan: Plan = { lines: new Map(), moves: [], nobody: new Map() };
   #told = new Map<string, string>();
+  #rules = '';
   #rulesAt = 0;
+  /** What does not work although addresses are answered for, and why. */
+  readonly #conditions = new Map<string, string>();
   #lookedAt = Number.NEGATIVE_INFINITY;
   #trouble: string | undefined = 'not started';
 
@@ -161,6 +166,7 @@ export class PublicIps implements Part {
 
   state(): PartState {
     if (this.#trouble !== undefined) return { ready: false, detail: this.#trouble };
+    for (const [what, why] of this.#conditions) return { ready: false, detail: `no ${what}: ${why}` };
     const unfit = this.#fitness().why;
     return { ready: true, detail: unfit ?? `answers for ${this.#held.size} of ${this.wanted} addresses` };
   }
@@ -349,11 +355,24 @@ export class PublicIps implements Part {
     const { host, config, objects } = this.#options;
     if (!config.drives || !objects.isComplete) return;
     const text = JSON.stringify(this.#wants.wants.map(({ address, ports }) => [address, ports]));
-    const isDue = performance.now() - this.#rulesAt > rulesInterval || this.#told.get('rules') !== text;
+    const isDue = performance.now() - this.#rulesAt > rulesInterval || this.#rules !== text;
     if (!isDue) return;
-    await host.syncRules(this.#wants.wants);
-    this.#told.set('rules', text);
+    this.#rules = text;
     this.#rulesAt = performance.now();
+    await this.#attempt('rules', () => host.syncRules(this.#wants.wants));
+    if (config.gateways.length > 0) await this.#attempt('return path', () => host.syncReturns([...this.#held]));
+  }
+
+  /** What fails here is a condition of its own: addresses are claimed and let go all the same. */
+  async #attempt(what: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+      this.#conditions.delete(what);
+    } catch (error) {
+      const why = messageOf(error);
+      if (this.#conditions.get(what) !== why) this.#options.log.warn(`no ${what}`, { cause: why });
+      this.#conditions.set(what, why);
+    }
   }
 
   #fitness(): Fitness {
@@ -618,9 +637,7 @@ export class PublicIps implements Part {
       const want = this.#wants.wants.find(one => one.address === address);
       for (const service of want?.services ?? []) this.#tellService(service, 'NoEligibleNode', `${address}: ${why}`);
     }
-    const rules = this.#told.get('rules');
     this.#told = now;
-    if (rules !== undefined) this.#told.set('rules', rules);
   }
 
   #tellService(
