@@ -34,6 +34,7 @@ export const commands: readonly Entry[] = [
     'find records that contradict each other, or faults in a configuration',
     () => import('./commands/check.ts'),
   ),
+  entry('look', 'plan', 'print what a feature is about to do; nothing is done', () => import('./commands/plan.ts')),
   entry('change', 'reserve', 'keep addresses from being given out', () => import('./commands/reserve.ts')),
   entry('change', 'unreserve', 'end a reservation', () => import('./commands/unreserve.ts')),
   entry('change', 'release', 'give back what a dead container still holds', () => import('./commands/release.ts')),

@@ -214,7 +214,7 @@ const nameRule = 'must start with a letter or digit and hold only letters, digit
 const cidrRule = 'must be a range like 192.168.0.0/16';
 const folderRule = 'must be an absolute path, not below /proc';
 const durationRule = 'must be a number of seconds or a duration like "1m30s", at most a day';
-const prefixRule = 'must be a path like /kiwi, and none of kube-ipam’s own';
+const prefixRule = "must be a path like /kiwi, and none of kube-ipam's own";
 const markRule = 'must be a number from 1 to 0xffffffff, and may have a mask that holds it: 0x1/0xff';
 
 function asName(value: unknown): string | undefined {

@@ -10,6 +10,9 @@ function entry(group: Entry['group'], verb: string, summary: string, load: () =>
 }
 
 export const entries: readonly Entry[] = [
+  entry('look', 'ls', 'list public addresses, who carries them, and what is amiss', () => import('./ls.ts')),
+  entry('look', 'why', 'why an address is where it is, or is nowhere', () => import('./why.ts')),
+  entry('look', 'plan', 'print which node is to carry which address; nothing is done', () => import('./plan.ts')),
   entry('set up', 'run', 'carry public addresses on this node, until told to stop', () => import('./run.ts')),
   entry('change', 'cleanup', 'remove what public addresses left on this host', () => import('./cleanup.ts')),
 ];
