@@ -35,6 +35,11 @@ export async function runTool(
   return finished;
 }
 
+/** Whether it can be started here. */
+export async function hasTool(tool: Tool, deadline: Deadline): Promise<boolean> {
+  return (await execute(tool, ['--help'], toolEnv, '', deadline)).failure !== 'ENOENT';
+}
+
 /** A tool that stays. That it cannot be started is told to the listener's `ended`. */
 export function converseWith(tool: Tool, args: readonly string[], listener: Listener): Conversation {
   return converse(tool, args, toolEnv, listener);

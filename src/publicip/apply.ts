@@ -33,7 +33,7 @@ export function hostOf(config: Config, undo: () => Promise<void>): Host {
     async syncRules(wants) {
       await (await openChain()).sync(rulesOf(wants, config.mark), soon());
     },
-    probe: address => probe(dev, ipOf(address), soon()),
+    probe: address => ask(dev, ipOf(address)),
     announce: (address, signal) => announce(dev, ipOf(address), signal),
     forgetFlows: address => forgetFlows(ipOf(address), soon()),
     async syncReturns(addresses) {
@@ -45,6 +45,16 @@ export function hostOf(config: Config, undo: () => Promise<void>): Host {
       await undo();
     },
   };
+}
+
+/** Without a tool for IPv6 the kernel asks by itself: its setting was left on then. */
+async function ask(dev: string, ip: Ip): Promise<string | undefined> {
+  try {
+    return await probe(dev, ip, soon());
+  } catch (error) {
+    if (ip.family === 6 && error instanceof FailureError && error.code === code.unavailable) return undefined;
+    throw error;
+  }
 }
 
 function rulesOf(wants: readonly Want[], mark: ChainRule['mark']): ChainRule[] {

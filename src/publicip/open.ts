@@ -10,7 +10,7 @@ import { monitor } from '../host/ip.ts';
 import { Ledger } from '../host/ledger.ts';
 import { publicIpSysctls } from '../host/numbers.ts';
 import { holdSysctl, releaseSysctls } from '../host/sysctl.ts';
-import { toolEnv } from '../host/tool.ts';
+import { hasTool, toolEnv } from '../host/tool.ts';
 import { type Client, openClient } from '../kube/client.ts';
 import { EventRecorder } from '../kube/events.ts';
 import { type GrpcKv, openGrpc } from '../store/etcd/grpc.ts';
@@ -85,6 +85,7 @@ class OpenedFeature implements Part {
   readonly #log: Log;
   readonly #ending = new AbortController();
   #sysctlTimer: NodeJS.Timeout | undefined;
+  #canAsk: boolean | undefined;
 
   constructor(config: Config, tools: Tools, client: Client, kv: GrpcKv, claims: Claims) {
     const { log, metrics, monotonicNow } = tools;
@@ -155,7 +156,9 @@ class OpenedFeature implements Part {
     const { sysctl, drives } = this.#config;
     if (!sysctl || !drives) return;
     const { ipv4, ipv6 } = publicIpSysctls(this.#config.interface);
-    for (const [name, value] of Object.entries({ ...ipv4, ...ipv6 })) {
+    // Where nobody can be asked whether an IPv6 address is in use, the kernel's own question stays on, and costs 2 s.
+    this.#canAsk ??= await hasTool('ndisc6', deadlineIn(openTime));
+    for (const [name, value] of Object.entries({ ...ipv4, ...(this.#canAsk && ipv6) })) {
       try {
         await holdSysctl(this.#ledger, feature, name, value, deadlineIn(openTime));
       } catch (error) {
