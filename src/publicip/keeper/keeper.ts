@@ -125,8 +125,22 @@ class Keeper {
   async leave(revoke: boolean): Promise<void> {
     this.#ending.abort();
     clearTimeout(this.#fence);
-    if (revoke) await this.#lease?.revoke(deadlineIn(grantTime)).catch(() => {});
+    // Revoked, it would let others claim at once what is still answered for here.
+    const mayRevoke = revoke && (await this.#turns.take(urgency.stop, () => this.#dropAll()));
+    if (mayRevoke) await this.#lease?.revoke(deadlineIn(grantTime)).catch(() => {});
     else await this.#lease?.[Symbol.asyncDispose]();
+  }
+
+  /** Whether nothing is left. */
+  async #dropAll(): Promise<boolean> {
+    const addresses = [...this.#held.keys()];
+    if (addresses.length === 0) return true;
+    try {
+      return (await this.#drop(addresses)).size === 0;
+    } catch (error) {
+      this.#complain('addresses cannot be removed', error);
+      return false;
+    }
   }
 
   // Lease

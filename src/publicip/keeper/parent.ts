@@ -103,6 +103,11 @@ export class Keeper implements AsyncDisposable {
     this.#pulse = setInterval(() => this.#say({ alive: true }), Math.min(1000, ttl * 50));
   }
 
+  /** Of its process. */
+  get pid(): number | undefined {
+    return this.#child.pid;
+  }
+
   /** Undefined while there is none, or it is not sure that there is. */
   lease(): Lease | undefined {
     const lease = this.#lease && this.#onOurClock(this.#lease);
@@ -136,7 +141,7 @@ export class Keeper implements AsyncDisposable {
     return this.#leave(false);
   }
 
-  /** Ends the keeper and its lease, with every key that still stands on it. What was granted must have been dropped. */
+  /** Drops what is still answered for, and ends the keeper and its lease, with every key that still stands on it. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#leave(true);
   }
