@@ -6,6 +6,7 @@ import { kubectlIpam } from '../../src/cli/kubectl/face.ts';
 import { offers } from '../../src/cli/kubectl/offers.ts';
 import { outputFlags } from '../../src/cli/output.ts';
 import { globalFlags, usageOf } from '../../src/cli/parse.ts';
+import { accessFlags, judgementFlags } from '../../src/cli/public-ip/flags.ts';
 import { storeFlags } from '../../src/cli/store-access.ts';
 import { commands } from '../../src/cli/table.ts';
 
@@ -24,6 +25,17 @@ const groups: readonly { readonly title: string; readonly intro: string; readonl
       '`/etc/cni/net.d` (in a `.conf`, in a `.conflist`, or as a delegate of Multus). Flags may name it directly: ' +
       '`--etcd-url` and its companions, or `--data-dir`.',
     flags: storeFlags,
+  },
+  {
+    title: 'Flags of public addresses',
+    intro: 'How the claims of public addresses and the Kubernetes API are reached.',
+    flags: accessFlags,
+  },
+  {
+    title: 'Flags of what may be public',
+    intro:
+      'Which addresses may become public ones. The nodes keep this to themselves: who only looks gives the same flags.',
+    flags: judgementFlags,
   },
   { title: 'Flags of a network', intro: 'They make a network configuration.', flags: networkFlags },
 ];
@@ -95,7 +107,9 @@ function section(command: Command, program = 'kube-ipam'): string {
 function flagsOf(flags: Flags): string[] {
   // `single` is for printing only, so `install` has the others.
   const hasAll = (group: Flags) => Object.keys(group).every(name => name === 'single' || name in flags);
-  const taken = groups.filter(group => group.flags !== globalFlags && hasAll(group.flags));
+  // A flag of the same name may be another one.
+  const hasOne = (group: Flags) => Object.entries(group).some(([name, flag]) => flags[name] === flag);
+  const taken = groups.filter(({ flags: group }) => group !== globalFlags && hasAll(group) && hasOne(group));
   const shared = (name: string) => taken.some(group => group.flags[name] === flags[name]);
   const own = Object.fromEntries(Object.entries(flags).filter(([name]) => !shared(name)));
   const links = taken.map(({ title }) => `[${title.toLowerCase()}](#${title.toLowerCase().replaceAll(' ', '-')})`);
