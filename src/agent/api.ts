@@ -1,53 +1,25 @@
 // What the agent knows of a cluster: the pods of its own node from memory, everything else by one question to a standing connection.
 import { type Deadline, deadlineIn } from '../base/clock.ts';
-import { code, FailureError } from '../base/errors.ts';
 import type { Part, PartState } from '../base/part.ts';
-import type { Labels } from '../base/selector.ts';
+import { GetApi } from '../ipam/api.ts';
 import type { Pod } from '../ipam/model.ts';
-import type { Api } from '../ipam/ports.ts';
 import type { Client } from '../kube/client.ts';
 import { Informer } from '../kube/informer.ts';
-import type { Found, KubeObject, Pod as KubePod, Node } from '../kube/objects.ts';
-import { namespaces, nodes, pathOf, pods } from '../kube/resources.ts';
+import type { Pod as KubePod } from '../kube/objects.ts';
+import { pathOf, pods } from '../kube/resources.ts';
 
 /** Milliseconds for which the identity of a cluster is believed. */
 const identityLife = 60_000;
 
-/** Asks each time, over connections that stand. */
-export class WarmApi implements Api {
-  readonly #client: Client;
+/** Asks each time, over connections that stand, save who the cluster is. */
+export class WarmApi extends GetApi {
   #identity: { readonly uid: string; readonly at: number } | undefined;
 
-  constructor(client: Client) {
-    this.#client = client;
-  }
-
-  ownPod({ namespace, name }: Pod, deadline: Deadline): Promise<KubePod | undefined> {
-    return this.pod(namespace, name, deadline);
-  }
-
-  async pod(namespace: string, name: string, deadline: Deadline): Promise<KubePod | undefined> {
-    return (await this.#client.get<KubePod>(pathOf(pods, { namespace, name }), deadline))?.object;
-  }
-
-  node(name: string, deadline: Deadline): Promise<Found<Node> | undefined> {
-    return this.#client.get<Node>(pathOf(nodes, { name }), deadline);
-  }
-
-  async nodeLabels(name: string, deadline: Deadline): Promise<Labels | undefined> {
-    return labelsOf(await this.node(name, deadline));
-  }
-
-  async namespaceLabels(name: string, deadline: Deadline): Promise<Labels | undefined> {
-    return labelsOf(await this.#namespace(name, deadline));
-  }
-
-  async clusterUid(deadline: Deadline): Promise<string> {
+  override async clusterUid(deadline: Deadline): Promise<string> {
     const known = this.#identity;
     if (known !== undefined && performance.now() - known.at < identityLife) return known.uid;
     const at = performance.now();
-    const uid = (await this.#namespace('kube-system', deadline))?.object.metadata.uid;
-    if (uid === undefined) throw noSystemNamespace();
+    const uid = await super.clusterUid(deadline);
     this.#identity = { uid, at };
     return uid;
   }
@@ -56,21 +28,6 @@ export class WarmApi implements Api {
   forgetIdentity(): void {
     this.#identity = undefined;
   }
-
-  #namespace(name: string, deadline: Deadline): Promise<Found<KubeObject> | undefined> {
-    return this.#client.get<KubeObject>(pathOf(namespaces, { name }), deadline);
-  }
-}
-
-function noSystemNamespace(): FailureError {
-  return new FailureError(
-    code.tryAgain,
-    'the Kubernetes API has no namespace kube-system: is the cluster still being set up?',
-  );
-}
-
-function labelsOf(found: Found<KubeObject> | undefined): Labels | undefined {
-  return found && (found.object.metadata.labels ?? {});
 }
 
 /** A pod that has not come into memory is waited for no longer than this, in milliseconds: a question costs less. */
@@ -104,14 +61,6 @@ export class NodePods extends WarmApi implements Part {
 
   stop(): Promise<void> {
     return this.#informer.close();
-  }
-
-  get count(): number {
-    return this.#informer.size;
-  }
-
-  list(): readonly KubePod[] {
-    return this.#informer.list();
   }
 
   /**

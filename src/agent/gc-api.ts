@@ -1,12 +1,12 @@
 // What gc asks of the Kubernetes API, asked over the client of agent and command line; nothing is remembered.
 import { type Deadline, deadlineIn } from '../base/clock.ts';
-import { code, FailureError } from '../base/errors.ts';
+import { GetApi } from '../ipam/api.ts';
 import { outlineOf, outlineOfNode } from '../ipam/gc.ts';
 import type { GcApi } from '../ipam/ports.ts';
 import type { Client } from '../kube/client.ts';
 import { ApiError } from '../kube/failure.ts';
-import type { Found, KubeObject, Node, Pod, StatefulSet } from '../kube/objects.ts';
-import { namespaces, nodes, pathOf, pods, type Resource, statefulSets } from '../kube/resources.ts';
+import type { KubeObject, Node, Pod, StatefulSet } from '../kube/objects.ts';
+import { nodes, pathOf, pods, type Resource, statefulSets } from '../kube/resources.ts';
 
 /** A whole list, in milliseconds; each of its pages has less. */
 const listTimeout = 60_000;
@@ -22,28 +22,12 @@ const definitions: Resource = {
   plural: 'customresourcedefinitions',
 };
 
-export class ClientGcApi implements GcApi {
+export class ClientGcApi extends GetApi implements GcApi {
   readonly #client: Client;
 
   constructor(client: Client) {
+    super(client);
     this.#client = client;
-  }
-
-  async clusterUid(deadline: Deadline): Promise<string> {
-    const found = await this.#client.get(pathOf(namespaces, { name: 'kube-system' }), deadline);
-    if (found !== undefined) return found.object.metadata.uid;
-    throw new FailureError(
-      code.tryAgain,
-      'the Kubernetes API has no namespace kube-system: is the cluster still being set up?',
-    );
-  }
-
-  async pod(namespace: string, name: string, deadline: Deadline): Promise<Pod | undefined> {
-    return (await this.#client.get<Pod>(pathOf(pods, { namespace, name }), deadline))?.object;
-  }
-
-  node(name: string, deadline: Deadline): Promise<Found<Node> | undefined> {
-    return this.#client.get<Node>(pathOf(nodes, { name }), deadline);
   }
 
   async podsOn(node: string): Promise<readonly Pod[]> {
