@@ -21,6 +21,9 @@ export const tools: Readonly<Record<string, readonly RegExp[]>> = {
   nftables: [everyProgram],
   conntrack: [everyProgram],
   'iputils-arping': [everyProgram],
+  // Its other programs trace routes and resolve names.
+  ndisc6: [/^usr\/bin\/ndisc6$/],
+  'libndp-tools': [everyProgram],
   kmod: [everyProgram, /^usr\/lib\/modprobe\.d\//],
   // Nothing that formats a disk or opens a login.
   'util-linux': [/^usr\/bin\/(nsenter|unshare|setpriv|flock|lsns|prlimit)$/],
@@ -122,8 +125,7 @@ class Shelf {
   #put(owner: DebianPackage, unpacked: string, source: string): void {
     const path = merged(unpacked);
     const found = lstatSync(source);
-    // Whoever gets into a container of ours shall not find a program that makes root of others.
-    if (found.mode & 0o6000) return;
+    // Less setuid: whoever gets into a container of ours shall not find a program that makes root of others.
     const entry: Entry = found.isSymbolicLink()
       ? { kind: 'link', target: readlinkSync(source) }
       : { kind: 'file', bytes: readFileSync(source), mode: found.mode & 0o777 };

@@ -196,6 +196,8 @@ describe('podman', () => {
     ['nft', '--version', 'nftables v'],
     ['conntrack', '--version', 'conntrack v'],
     ['arping', '-V', 'arping'],
+    ['ndisc6', '-V', 'Neighbor'],
+    ['ndptool', '-h', 'Show this help'],
     ['modprobe', '--version', 'kmod version'],
     ['nsenter', '--version', 'util-linux'],
     ['ip', '-V', 'iproute2'],
