@@ -120,7 +120,7 @@ describe.skipIf(obstacle !== undefined)(`an agent on a cluster${obstacle ? ` (${
     const listed = (pattern: RegExp) => [...reference.matchAll(pattern)].map(match => match[1]!);
     const { body } = await agent.page('/metrics');
     const metrics = [...body.matchAll(/^# TYPE (\S+)/gm)].map(match => match[1]!);
-    expect(listed(/^\| `((?:kube_ipam|process)_[a-z_]+)/gm).sort()).toEqual(metrics.sort());
+    expect(listed(/^\| `((?:kube_ipam_(?:agent|gc|build)|process)_[a-z_]+)/gm).sort()).toEqual(metrics.sort());
     const table = /\| part \| ready when \|[\s\S]*?\n\n/.exec(reference)![0];
     const parts = [...table.matchAll(/^\| (`.*?`) \|/gm)].flatMap(([, cell]) => cell!.match(/[a-z-]+/g)!);
     const told = Object.keys(JSON.parse((await agent.page('/readyz')).body).parts);
