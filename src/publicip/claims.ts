@@ -9,6 +9,7 @@ import { RelistError } from '../store/etcd/errors.ts';
 import type { GrpcKv, KeptWrite, WatchBatch, WatchEvent } from '../store/etcd/grpc.ts';
 import { Keys } from '../store/keys.ts';
 import { afterPrefix, type Condition, type Entry, OutOfSpaceError } from '../store/kv.ts';
+import { describeRecord } from './describe.ts';
 
 /** What an agent says of itself under `<prefix>agents/<id>`. */
 export interface AgentInfo {
@@ -599,13 +600,6 @@ function fieldsOf(value: string): Readonly<Record<string, unknown>> {
 function recordFor(kept: OwnerRecord | undefined, holder: ServiceHolder, cluster: string): string | undefined {
   if (kept === undefined) return renderService(holder, { cluster }, Date.now());
   return kept.pool !== undefined || kept.holder?.uid === holder.uid ? undefined : renewService(kept, holder);
-}
-
-/** Whose an address is, for people. */
-export function describeRecord({ kind, cluster, pod, holder, reason }: OwnerRecord): string {
-  const of = pod ?? holder;
-  const who = of === undefined ? '' : ` of ${of.namespace}/${of.name}`;
-  return `a record of kind ${kind}${who} in cluster ${JSON.stringify(cluster)}${reason ? ` (${reason})` : ''}`;
 }
 
 function byRevision(events: readonly WatchEvent[]): WatchEvent[][] {

@@ -1,7 +1,7 @@
 // How each public address stands, in words for people: who carries it, since when, why, and what waits for what. Pure.
 import type { OwnerRecord } from '../ipam/model.ts';
 import { isOfFeature } from '../ipam/records.ts';
-import { describeRecord } from './claims.ts';
+import { describeRecord } from './describe.ts';
 import type { Port, Refusal, ServiceRef, Want } from './model.ts';
 import { objection, type PlanAgent } from './plan.ts';
 import type { Survey } from './survey.ts';

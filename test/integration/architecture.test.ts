@@ -122,7 +122,8 @@ describe('effects', () => {
   });
 
   it('plan, candidates, gc, render and records are pure: no clock, no I/O, no store', () => {
-    const names = 'plan|candidates|gc|render|records|wishes|serving|workload|fixed|named';
+    const names =
+      'plan|candidates|gc|render|records|wishes|serving|workload|fixed|named|balance|forbidden|readiness|standing|steps|fitness';
     // A command has the name of its verb, whatever it does.
     const pure = files.filter(({ path }) => new RegExp(`^src/(?!cli/)[^/]+/(.*/)?(${names})\\.ts$`).test(path));
     expect(pure.map(({ path }) => path)).toContain('src/ipam/candidates.ts');
