@@ -370,4 +370,43 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
       clearInterval(clock);
     }
   });
+
+  it('bounds addresses by their lifetimes alone where there is no nft', async () => {
+    const hidden = 'busybox mount --bind /dev/null /usr/sbin/nft && exec "$@"';
+    const hide = ['unshare', '--mount', 'busybox', 'sh', '-c', hidden, 'sh'];
+    await using kept = await Kept.start(kv, node, keeperConfig(world.etcd, node, '/kiwi/', { ttl: 9 }), hide);
+    expect(kept.keeper.isGated).toBe(false);
+    const [v4, v6] = pair();
+    expect(await kept.own(v4, v6)).toEqual({});
+    await eventually(() => answers(v4) && answers(v6));
+    const from = monotonic();
+    await sleep(10_000);
+    for (const address of [v4, v6]) expect(judge.silence(address, from)).toBeLessThan(500);
+    process.kill(kept.keeper.pid!, 'SIGSTOP');
+    while (!allStopped(kept.keeper.pid!)) await sleep(2);
+    const { heldUntil } = kept.keeper.lease()!;
+    const end = heldUntil - performance.now() + monotonic();
+    await eventually(() => !answers(v4) && !answers(v6));
+    // It was stopped after a renewal of which it could not tell any more, perhaps.
+    for (const address of [v4, v6]) expect(judge.answers(address).at(-1)!.at).toBeLessThan(end + 3000);
+    await sleep(Math.max(0, end - monotonic()));
+    process.kill(kept.keeper.pid!, 'SIGCONT');
+    const woken = monotonic();
+    await eventually(() => kept.heard('lost').length + kept.heard('fenced').length > 0);
+    for (const address of [v4, v6]) expect(judge.answers(address, woken)).toEqual([]);
+  }, 90_000);
+
+  it('renews a thousand addresses as one', async () => {
+    await using kept = await start();
+    const many = Array.from({ length: 1000 }, (_, n) => `10.${(n >> 8) + 1}.${n & 255}.1`);
+    const lease = await kept.lease();
+    await kept.keeper.permit(many);
+    for (let n = 0; n < many.length; n += 100) await kept.claim(many.slice(n, n + 100), lease.id);
+    expect([...(await kept.keeper.grant(many))]).toEqual([]);
+    await sleep(6000);
+    expect(kept.heard('fenced')).toEqual([]);
+    expect((await shown()).split('\n').filter(line => line.includes('eth0:kube'))).toHaveLength(1000);
+    expect([...(await kept.keeper.drop(many))]).toEqual([]);
+    expect(await shown()).not.toContain('eth0:kube');
+  }, 60_000);
 });

@@ -51,10 +51,10 @@ export class KeeperWorld implements AsyncDisposable {
   }
 }
 
-/** A command that runs from the sources in the network of a node. */
-export function keeperCommand({ machine }: Station): readonly [string, ...string[]] {
+/** A command that runs from the sources in the network of a node; `prefix` stands before it. */
+export function keeperCommand({ machine }: Station, prefix: readonly string[] = []): readonly [string, ...string[]] {
   const enter = ['--target', String(machine.pid), '--net', '--'];
-  return ['nsenter', ...enter, process.execPath, join(import.meta.dirname, 'keeper-process.ts')];
+  return ['nsenter', ...enter, ...prefix, process.execPath, join(import.meta.dirname, 'keeper-process.ts')];
 }
 
 export function keeperConfig(
@@ -91,7 +91,7 @@ export class Kept implements AsyncDisposable {
     this.#prefix = prefix;
   }
 
-  static async start(kv: GrpcKv, node: Station, config: KeeperConfig): Promise<Kept> {
+  static async start(kv: GrpcKv, node: Station, config: KeeperConfig, prefix: readonly string[] = []): Promise<Kept> {
     const told: { at: number; what: keyof KeeperEvents; detail: unknown }[] = [];
     const tell = (what: keyof KeeperEvents) => (detail: unknown) => void told.push({ at: monotonic(), what, detail });
     const on: KeeperEvents = {
@@ -104,7 +104,7 @@ export class Kept implements AsyncDisposable {
     };
     const options: KeeperOptions = {
       ...config,
-      command: keeperCommand(node),
+      command: keeperCommand(node, prefix),
       env: { PATH: searchPath },
       monotonicNow: monotonic,
       onLog: tell('trouble'),
