@@ -228,5 +228,6 @@ function inFlags(message: string): string {
   const flagOf = Object.fromEntries(Object.entries(etcdKeys).map(([flag, key]) => [key, `--${flag}`]));
   return message
     .replace(/^network "": /, '')
+    .replace(/ \(\d+ problems\)$/, '')
     .replace(/(?:ipam\.etcdConfig\.)?\betcd[A-Z]\w+/g, key => flagOf[key.replace('ipam.etcdConfig.', '')] ?? key);
 }
