@@ -41,6 +41,9 @@ const betweenMoves = 5000;
 const firstRest = 5000;
 const longestRest = 300_000;
 
+/** Milliseconds after which a state is more than a start or a change under way. */
+const lasting = 5000;
+
 /** Addresses about which something is under way at the same time: most of them wait for a probe. */
 const mostAtOnce = 128;
 
@@ -113,6 +116,8 @@ export class PublicIps implements Part {
   readonly #refusals = new Map<string, Refusal>();
   /** Addresses that were given up because no Service wants them, and whose owner records are still to go. */
   readonly #unwanted = new Set<string>();
+  /** Since when nobody may own a wanted address, in milliseconds. */
+  readonly #nobodySince = new Map<string, number>();
   /** Since when a wanted address is seen without owner, in milliseconds: each in line waits from then on. */
   readonly #unownedSince = new Map<string, number>();
   #links: readonly Link[] = [];
@@ -260,8 +265,10 @@ export class PublicIps implements Part {
       void this.#drop(gone);
     }
     for (const event of events) {
-      // What was released in order by whoever had it answers nowhere else.
-      if (event.type === 'released') this.#refusals.delete(event.address);
+      // Whoever answered for it may have been this owner; and what was released in order answers nowhere else.
+      if (event.type === 'released' || (event.type === 'owner' && event.now !== undefined)) {
+        this.#refusals.delete(event.address);
+      }
     }
     this.#trackMembers(view);
     this.wake();
@@ -506,7 +513,12 @@ export class PublicIps implements Part {
     const want = this.#wants.wants.find(one => one.address === address);
     if (lease === undefined || want === undefined) return;
     const obstacle = await this.#obstacle(address, claims.view());
-    if (obstacle !== undefined) return this.#refuse(address, obstacle.why, want, obstacle.reason);
+    if (obstacle !== undefined) {
+      // Whoever claimed it meanwhile may well answer, sooner than the watch tells of the claim.
+      const { owners, released } = await claims.refresh(deadlineIn(callTime));
+      if (!owners.has(address) && !released.has(address)) this.#refuse(address, obstacle.why, want, obstacle.reason);
+      return;
+    }
     await this.#keeper?.permit([address]);
     const [holder] = want.services;
     const { namespace, name, uid } = holder!;
@@ -630,7 +642,7 @@ export class PublicIps implements Part {
       this.#options.log.info('refused', { service: `${service.namespace}/${service.name}`, address, reason, message });
       if (speaker === config.id) this.#tellService(service, reason, message);
     }
-    for (const [address, why] of this.#plan.nobody) {
+    for (const [address, why] of this.#lastingly(this.#plan.nobody)) {
       const key = JSON.stringify([address, 'NoEligibleNode']);
       now.set(key, why);
       if (this.#told.get(key) === why || speaker !== config.id) continue;
@@ -638,6 +650,14 @@ export class PublicIps implements Part {
       for (const service of want?.services ?? []) this.#tellService(service, 'NoEligibleNode', `${address}: ${why}`);
     }
     this.#told = now;
+  }
+
+  /** What time alone mends, as when nodes start, is nothing to tell people. */
+  #lastingly(nobody: ReadonlyMap<string, string>): readonly (readonly [string, string])[] {
+    const now = performance.now();
+    for (const address of this.#nobodySince.keys()) if (!nobody.has(address)) this.#nobodySince.delete(address);
+    for (const address of nobody.keys()) if (!this.#nobodySince.has(address)) this.#nobodySince.set(address, now);
+    return [...nobody].filter(([address]) => now - this.#nobodySince.get(address)! > lasting);
   }
 
   #tellService(
