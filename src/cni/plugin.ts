@@ -337,7 +337,8 @@ function checkFiles({ store, resolvConf, kubeConfig }: NetworkConfig): void {
     try {
       accessSync(file, constants.R_OK);
     } catch (error) {
-      throw new FailureError(code.unavailable, `${file} cannot be read: ${messageOf(error)}`);
+      const keeper = file === kubeConfig ? '; where an agent keeps it, look whether that runs, and at its /readyz' : '';
+      throw new FailureError(code.unavailable, `${file} cannot be read: ${messageOf(error)}${keeper}`);
     }
   }
   try {

@@ -1,6 +1,6 @@
 // STATUS, on both stores: whether an ADD would be served, and what one node alone must not be blamed for (section 9).
-import { mkdtempSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { describe, expect, it } from 'vitest';
 import { parseIp } from '../../src/net/ip.ts';
 import { onEachStore } from '../helpers/each-store.ts';
@@ -65,6 +65,15 @@ onEachStore(here => {
     ])('%s', async (_, ipam) => {
       expect(await status({ status: mode, ...ipam() })).toMatchObject({ exitCode: 1, error: { code: 50 }, stderr: '' });
     });
+  });
+
+  it('a kubeconfig that the agent has not written yet', async () => {
+    const kubeConfig = join(here.site.folder, 'to-come', 'kubeconfig');
+    const told = await status({ status: 'local', kubeConfig });
+    expect(told.error).toMatchObject({ code: 50, msg: expect.stringMatching(/to-come\/kubeconfig cannot be .*agent/) });
+    mkdirSync(dirname(kubeConfig), { recursive: true });
+    writeFileSync(kubeConfig, '{}');
+    expect(await status({ status: 'local', kubeConfig })).toMatchObject({ exitCode: 0, stdout: '' });
   });
 
   it('certificates that cannot be read, with etcd', async () => {
