@@ -86,6 +86,8 @@ export interface FeatureOptions {
 
 /** Why this node leaves an address alone for a while. */
 interface Refusal {
+  /** That of the event which told of it. */
+  readonly reason?: string | undefined;
   readonly why: string;
   readonly tries: number;
   readonly until: number;
@@ -264,11 +266,10 @@ export class PublicIps implements Part {
       log.warn('a claim was changed by somebody else: let go', { addresses: gone.slice(0, 20) });
       void this.#drop(gone);
     }
-    for (const event of events) {
-      // Whoever answered for it may have been this owner; and what was released in order answers nowhere else.
-      if (event.type === 'released' || (event.type === 'owner' && event.now !== undefined)) {
-        this.#refusals.delete(event.address);
-      }
+    for (const [address, { reason }] of this.#refusals) {
+      // Whoever answered for it may have been this owner.
+      const hasOwner = events.some(event => event.type === 'owner' && event.address === address && event.now);
+      if (reason === 'AddressAnsweredElsewhere' && hasOwner) this.#refusals.delete(address);
     }
     this.#trackMembers(view);
     this.wake();
@@ -569,7 +570,7 @@ export class PublicIps implements Part {
   #refuse(address: string, why: string, want?: Want, reason?: string): void {
     const tries = (this.#refusals.get(address)?.tries ?? 0) + 1;
     const until = performance.now() + backoff(tries, firstRest * 2, longestRest);
-    this.#refusals.set(address, { why: reason === undefined ? why : `${reason}: ${why}`, tries, until });
+    this.#refusals.set(address, { reason, why: reason === undefined ? why : `${reason}: ${why}`, tries, until });
     const { log } = this.#options;
     log.warn('leaves an address alone for a while', { address, why });
     if (reason === undefined) return;
