@@ -8,6 +8,7 @@ import { readMachine } from '../base/node.ts';
 import type { Part } from '../base/part.ts';
 import { monitor } from '../host/ip.ts';
 import { Ledger } from '../host/ledger.ts';
+import { hasNft } from '../host/nft.ts';
 import { publicIpSysctls } from '../host/numbers.ts';
 import { holdSysctl, releaseSysctls } from '../host/sysctl.ts';
 import { hasTool, toolEnv } from '../host/tool.ts';
@@ -16,7 +17,7 @@ import { EventRecorder } from '../kube/events.ts';
 import { type GrpcKv, openGrpc } from '../store/etcd/grpc.ts';
 import { hostOf } from './apply.ts';
 import { Claims, type ClaimsOptions } from './claims.ts';
-import type { Config } from './config.ts';
+import { type Config, leastTtlWithoutNft } from './config.ts';
 import { PublicIps } from './feature.ts';
 import { Keeper } from './keeper/parent.ts';
 import { PublicIpMetrics } from './metrics.ts';
@@ -38,7 +39,8 @@ export interface Tools {
 }
 
 /** A part that holds connections of its own: they end when it has stopped. Waits for the store as long as it takes. */
-export async function openFeature(config: Config, tools: Tools): Promise<Part | undefined> {
+export async function openFeature(asked: Config, tools: Tools): Promise<Part | undefined> {
+  const config = await withSafeTtl(asked, tools.log);
   const client = await openClient(config.kubernetes);
   const kv = openGrpc(config.etcd);
   try {
@@ -50,6 +52,13 @@ export async function openFeature(config: Config, tools: Tools): Promise<Part | 
   }
   await closeAll(kv, client);
   return undefined;
+}
+
+/** Without nft the addresses' lifetimes are the only fence, which must not run out between two renewals (F3). */
+async function withSafeTtl(config: Config, log: Log): Promise<Config> {
+  if (config.ttl >= leastTtlWithoutNft || !config.drives || (await hasNft(deadlineIn(openTime)))) return config;
+  log.warn('without nft, claims must live longer than was asked for', { asked: config.ttl, ttl: leastTtlWithoutNft });
+  return { ...config, ttl: leastTtlWithoutNft };
 }
 
 async function closeAll(...all: readonly AsyncDisposable[]): Promise<void> {
