@@ -15,7 +15,7 @@ import type { Config } from './config.ts';
 import { type Fitness, fitnessOf } from './fitness.ts';
 import type { Failures, Keeper, KeeperEvents, Lease } from './keeper/parent.ts';
 import type { PublicIpMetrics } from './metrics.ts';
-import { readWants, type Want, type Wants } from './model.ts';
+import { type Want, type Wants, WantsReader } from './model.ts';
 import type { Objects } from './objects.ts';
 import { membersOf, type Plan, plan } from './plan.ts';
 import { Readiness, type Settled } from './readiness.ts';
@@ -129,6 +129,7 @@ export class PublicIps implements Part {
   #members = '';
   #movedAt = 0;
   #wants: Wants = { wants: [], refusals: [] };
+  readonly #reader = new WantsReader();
   readonly #readiness = new Readiness();
   #ready: Settled = { nodes: new Map(), after: undefined };
   #plan: Plan = { lines: new Map(), moves: [], nobody: new Map() };
@@ -354,7 +355,7 @@ export class PublicIps implements Part {
       gateways: this.#gateways,
       clusterRanges: config.clusterRanges,
     };
-    this.#wants = readWants(objects.services, objects.slices, around);
+    this.#wants = this.#reader.read(objects.services, objects.slices, around);
     // Of endpoints that were not listed yet, none is there.
     if (objects.isComplete) this.#ready = this.#readiness.settle(this.#wants.wants, performance.now());
   }

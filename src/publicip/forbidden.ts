@@ -1,12 +1,10 @@
 // Addresses that no Service may have, whoever asks: to answer for them would harm a node, a subnet or the cluster. Pure.
-import { type Cidr, cidrContains, cidrOf, formatCidr, lastOf, parseIpWithPrefix } from '../net/cidr.ts';
-import { bits, formatIp, type Ip, parseIp } from '../net/ip.ts';
-import { fieldsOf, listOf, type ObjectFields } from './fields.ts';
+import { type Cidr, cidrOf, formatCidr, lastOf, parseIpWithPrefix } from '../net/cidr.ts';
+import { bits, type Family, type Ip, parseIp } from '../net/ip.ts';
+import { fieldsOf, listOf } from './fields.ts';
 
-/** What public addresses must keep clear of. */
-export interface Surroundings {
-  /** Every Node object: their addresses and pod ranges. */
-  readonly nodes: readonly unknown[];
+/** What public addresses must keep clear of, beside what Services and nodes occupy. */
+export interface Locality {
   /** Addresses of this node's interfaces. A /32 or /128 forbids nothing: public addresses themselves are such. */
   readonly addresses: readonly { readonly ip: Ip; readonly prefix: number }[];
   /** Next hops of this node's routes. */
@@ -15,13 +13,14 @@ export interface Surroundings {
   readonly clusterRanges: readonly Cidr[];
 }
 
-interface ForbiddenRange {
+/** A range, often of one address, and what it is. */
+export interface Occupied {
   readonly range: Cidr;
   readonly what: string;
 }
 
 /** Ranges that mean something of their own everywhere (RFC 6890). */
-const special: readonly ForbiddenRange[] = [
+const special: readonly Occupied[] = [
   ['0.0.0.0/8', 'no address of a machine'],
   ['127.0.0.0/8', 'a loopback address'],
   ['169.254.0.0/16', 'a link-local address'],
@@ -31,80 +30,84 @@ const special: readonly ForbiddenRange[] = [
   ['::1/128', 'a loopback address'],
   ['fe80::/10', 'a link-local address'],
   ['ff00::/8', 'a multicast address'],
-].map(([range, what]) => ({ range: rangeOf(range!)!, what: what! }));
+].map(([range, what]) => ({ range: rangeOf(range)!, what: what! }));
 
+/** All that is forbidden. A cluster has a range for each node and each Service, and only a few lengths of ranges. */
 export class Forbidden {
-  readonly #single = new Map<string, string>();
-  readonly #ranges: readonly ForbiddenRange[];
+  readonly #byLength = new Map<string, { family: Family; prefix: number; whatAt: Map<bigint, string> }>();
 
-  /** @param services every Service: ClusterIPs are forbidden too. */
-  constructor(services: readonly unknown[], { nodes, addresses, gateways, clusterRanges }: Surroundings) {
-    for (const service of services) this.#addClusterIPs(service);
-    for (const gateway of gateways) this.#add(gateway, 'a gateway of this node');
-    for (const address of addresses) this.#addLocal(address);
-    for (const node of nodes) this.#addNode(node);
-    this.#ranges = [
-      ...special,
-      ...nodes.flatMap(podRangesOf),
-      ...clusterRanges.map(range => ({ range, what: `in ${formatCidr(range)}, which belongs to the cluster` })),
-    ];
+  /** @param occupied what Services and nodes occupy */
+  constructor(occupied: readonly Occupied[], { addresses, gateways, clusterRanges }: Locality) {
+    for (const one of special) this.#add(one);
+    for (const range of clusterRanges)
+      this.#add({ range, what: `in ${formatCidr(range)}, which belongs to the cluster` });
+    for (const gateway of gateways) this.#add(alone(gateway, 'a gateway of this node'));
+    for (const one of addresses.flatMap(occupiedByAddress)) this.#add(one);
+    for (const one of occupied) this.#add(one);
   }
 
-  /** What the address is instead of a public one; undefined when it is nothing else. */
+  /** What the address is instead of a public one, by the smallest range that holds it; undefined: nothing else. */
   why(ip: Ip): string | undefined {
-    return this.#single.get(formatIp(ip)) ?? this.#ranges.find(({ range }) => cidrContains(range, ip))?.what;
+    const lengths = [...this.#byLength.values()].sort((a, b) => b.prefix - a.prefix);
+    const found = lengths
+      .filter(({ family }) => family === ip.family)
+      .map(({ prefix, whatAt }) => whatAt.get(cidrOf(ip, prefix).base));
+    return found.find(what => what !== undefined);
   }
 
-  #add(ip: Ip | undefined, what: string): void {
-    if (ip !== undefined) this.#single.set(formatIp(ip), what);
-  }
-
-  #addClusterIPs(service: unknown): void {
-    const { metadata, spec } = fieldsOf(service);
-    const { clusterIP, clusterIPs } = fieldsOf(spec);
-    const { namespace, name } = fieldsOf(metadata);
-    for (const ip of [clusterIP, ...listOf(clusterIPs)]) {
-      this.#add(ipOf(ip), `the ClusterIP of Service ${namespace}/${name}`);
-    }
-  }
-
-  /** The address itself, and those that mean its whole subnet. */
-  #addLocal({ ip, prefix }: Surroundings['addresses'][number]): void {
-    const left = bits(ip.family) - prefix;
-    if (left < 1) return;
-    const subnet = cidrOf(ip, prefix);
-    // Subnets of two addresses have no others (RFC 3021, RFC 6164).
-    if (left > 1) {
-      this.#add({ family: ip.family, value: subnet.base }, `the network address of ${formatCidr(subnet)}`);
-      if (ip.family === 4) {
-        this.#add({ family: 4, value: lastOf(subnet) }, `the broadcast address of ${formatCidr(subnet)}`);
-      }
-    }
-    this.#add(ip, "an address of this node's interfaces");
-  }
-
-  #addNode(node: unknown): void {
-    const { metadata, status } = fieldsOf(node);
-    for (const address of listOf(fieldsOf(status).addresses)) {
-      this.#add(ipOf(fieldsOf(address).address), `an address of node ${fieldsOf(metadata).name}`);
-    }
+  #add({ range: { family, prefix, base }, what }: Occupied): void {
+    const key = `${family}/${prefix}`;
+    const length = this.#byLength.get(key) ?? { family, prefix, whatAt: new Map() };
+    this.#byLength.set(key, length);
+    length.whatAt.set(base, what);
   }
 }
 
-function podRangesOf(node: unknown): ForbiddenRange[] {
-  const { metadata, spec } = fieldsOf(node);
-  const { podCIDR, podCIDRs }: ObjectFields = fieldsOf(spec);
-  return [...new Set([podCIDR, ...listOf(podCIDRs)])].flatMap(text => {
-    const range = typeof text === 'string' ? rangeOf(text) : undefined;
-    return range === undefined ? [] : [{ range, what: `a pod address of node ${fieldsOf(metadata).name}` }];
-  });
+/** The ClusterIPs of a Service. */
+export function occupiedByService(service: unknown): Occupied[] {
+  const { metadata, spec } = fieldsOf(service);
+  const { clusterIP, clusterIPs } = fieldsOf(spec);
+  const { namespace, name } = fieldsOf(metadata);
+  const texts = new Set([clusterIP, ...listOf(clusterIPs)]);
+  return [...texts].flatMap(ipOf).map(ip => alone(ip, `the ClusterIP of Service ${namespace}/${name}`));
 }
 
-function ipOf(value: unknown): Ip | undefined {
-  return typeof value === 'string' ? parseIp(value) : undefined;
+/** The addresses and pod ranges of a node. */
+export function occupiedByNode(node: unknown): Occupied[] {
+  const { metadata, spec, status } = fieldsOf(node);
+  const { name } = fieldsOf(metadata);
+  const { podCIDR, podCIDRs } = fieldsOf(spec);
+  const addresses = listOf(fieldsOf(status).addresses).flatMap(one => ipOf(fieldsOf(one).address));
+  const ranges = [...new Set([podCIDR, ...listOf(podCIDRs)])].flatMap(text => rangeOf(text) ?? []);
+  return [
+    ...ranges.map(range => ({ range, what: `a pod address of node ${name}` })),
+    ...addresses.map(ip => alone(ip, `an address of node ${name}`)),
+  ];
 }
 
-function rangeOf(text: string): Cidr | undefined {
-  const parsed = parseIpWithPrefix(text);
+/** The address itself, and those that mean its whole subnet. */
+function occupiedByAddress({ ip, prefix }: Locality['addresses'][number]): Occupied[] {
+  const left = bits(ip.family) - prefix;
+  if (left < 1) return [];
+  const own = alone(ip, "an address of this node's interfaces");
+  // Subnets of two addresses have no others (RFC 3021, RFC 6164).
+  if (left === 1) return [own];
+  const subnet = cidrOf(ip, prefix);
+  const first = alone({ family: ip.family, value: subnet.base }, `the network address of ${formatCidr(subnet)}`);
+  if (ip.family === 6) return [first, own];
+  return [first, alone({ family: 4, value: lastOf(subnet) }, `the broadcast address of ${formatCidr(subnet)}`), own];
+}
+
+function alone(ip: Ip, what: string): Occupied {
+  return { range: cidrOf(ip, bits(ip.family)), what };
+}
+
+function ipOf(value: unknown): Ip[] {
+  const ip = typeof value === 'string' ? parseIp(value) : undefined;
+  return ip === undefined ? [] : [ip];
+}
+
+function rangeOf(text: unknown): Cidr | undefined {
+  const parsed = typeof text === 'string' ? parseIpWithPrefix(text) : undefined;
   return parsed && cidrOf(parsed.ip, parsed.prefix);
 }

@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { type Cidr, cidrOf, parseIpWithPrefix } from '../net/cidr.ts';
 import { formatIp, parseIp } from '../net/ip.ts';
-import { type Around, readWants } from './model.ts';
+import { type Around, readWants, WantsReader } from './model.ts';
 
 const ip = (text: string) => parseIp(text)!;
 
@@ -369,5 +369,36 @@ it('an address is wanted or refused, never both and never neither', () => {
       expect(new Set(told)).toEqual(new Set(externalIPs.map(canonical)));
       expect(wants.every(want => !refusals.some(refusal => refusal.address === want.address))).toBe(true);
     }),
+  );
+});
+
+it('who reads again and again reads the same as who reads once', () => {
+  const name = fc.constantFrom('a', 'b', 'c');
+  const some = fc.constantFrom('10.0.0.1', '10.0.0.2', '10.1.0.1', '10.2.0.5');
+  const one = fc
+    .record({ name, externalIPs: fc.array(some, { maxLength: 3 }), clusterIP: fc.option(some, { nil: undefined }) })
+    .map(({ name, ...spec }) => service(name, { spec }));
+  const node = fc
+    .record({ name, podCIDR: fc.constantFrom('10.1.0.0/24', '10.2.0.0/24'), address: some })
+    .map(({ name, podCIDR, address }) => ({
+      metadata: { name },
+      spec: { podCIDR },
+      status: { addresses: [{ type: 'InternalIP', address }] },
+    }));
+  const byName = { selector: (object: { metadata: { name: string } }) => object.metadata.name };
+  fc.assert(
+    fc.property(
+      fc.uniqueArray(one, byName),
+      fc.uniqueArray(node, byName),
+      fc.infiniteStream(fc.nat(9)),
+      (all, nodes, dice) => {
+        const reader = new WantsReader();
+        for (let round = 0; round < 4; round++) {
+          const now = all.filter(() => dice.next().value! > 2);
+          const there = { ...nothing, nodes: nodes.filter(() => dice.next().value! > 2) };
+          expect(reader.read(now, [], there)).toEqual(readWants(structuredClone(now), [], there));
+        }
+      },
+    ),
   );
 });

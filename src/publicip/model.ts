@@ -1,8 +1,9 @@
 // What Services want of public addresses, read from plain Kubernetes objects: one Want for each address. Pure.
+import { isObject } from '../base/section.ts';
 import { type Cidr, cidrContains, formatCidr } from '../net/cidr.ts';
 import { type Family, formatIp, type Ip, parseIp } from '../net/ip.ts';
 import { fieldsOf, listOf, type ObjectFields } from './fields.ts';
-import { Forbidden, type Surroundings } from './forbidden.ts';
+import { Forbidden, type Locality, occupiedByNode, occupiedByService } from './forbidden.ts';
 
 /** A public address that at least one Service wants and that may be given to it. */
 export interface Want {
@@ -55,7 +56,9 @@ export interface Refusal {
 }
 
 /** What the operator allows, and what public addresses must keep clear of. */
-export interface Around extends Surroundings {
+export interface Around extends Locality {
+  /** Every Node object: their addresses and pod ranges are forbidden. */
+  readonly nodes: readonly unknown[];
   /** Each public address must lie in one of them; none at all: this is not checked. */
   readonly ranges: readonly Cidr[];
   /** Namespaces whose Services may have public addresses; undefined: all. */
@@ -77,46 +80,63 @@ export const statusAnnotation = 'kube-ipam.io/public-ip';
 /** A comma list of addresses, on a Service. */
 export const addressesAnnotation = 'kube-ipam.io/public-ips';
 
+/** Reads Services once, as WantsReader does again and again. */
+export function readWants(services: readonly unknown[], slices: readonly unknown[], around: Around): Wants {
+  return new WantsReader().read(services, slices, around);
+}
+
 /**
  * Reads Services, and EndpointSlices for those with externalTrafficPolicy Local (contract F6, F7, F8). What is no such
- * object is left out; an object with faults spoils only itself.
+ * object is left out; an object with faults spoils only itself. Objects must not be changed: what was read of one is
+ * remembered for as long as it is there, as thousands of them stay the same from one reading to the next.
  */
-export function readWants(services: readonly unknown[], slices: readonly unknown[], around: Around): Wants {
-  const forbidden = new Forbidden(services, around);
-  const refusals: Refusal[] = [];
-  const byAddress = new Map<string, { readonly ip: Ip; readonly services: WantingService[] }>();
-  for (const service of services.flatMap(readService).sort(oldestFirst)) {
-    for (const text of service.addresses) {
-      const ip = parseIp(text);
-      const refused = whyNot(ip, text, service.ref, around, forbidden);
-      if (refused !== undefined) refusals.push({ service: service.ref, ...refused });
-      if (ip === undefined || refused !== undefined) continue;
-      const address = formatIp(ip);
-      const entry = byAddress.get(address) ?? { ip, services: [] };
-      byAddress.set(address, entry);
-      if (!entry.services.includes(service)) entry.services.push(service);
+export class WantsReader {
+  readonly #wantingOf = remembering(readService);
+  readonly #ofService = remembering(occupiedByService);
+  readonly #ofNode = remembering(occupiedByNode);
+
+  read(services: readonly unknown[], slices: readonly unknown[], around: Around): Wants {
+    const occupied = [...services.flatMap(this.#ofService), ...around.nodes.flatMap(this.#ofNode)];
+    const forbidden = new Forbidden(occupied, around);
+    const refusals: Refusal[] = [];
+    const byAddress = new Map<string, { readonly ip: Ip; readonly services: WantingService[] }>();
+    for (const service of services.flatMap(this.#wantingOf).sort(oldestFirst)) {
+      for (const { text, ip } of service.addresses) {
+        const refused = whyNot(ip, text, service.ref, around, forbidden);
+        if (refused !== undefined) refusals.push({ service: service.ref, ...refused });
+        if (ip === undefined || refused !== undefined) continue;
+        const address = formatIp(ip);
+        const entry = byAddress.get(address) ?? { ip, services: [] };
+        byAddress.set(address, entry);
+        if (!entry.services.includes(service)) entry.services.push(service);
+      }
     }
-  }
-  const endpoints = new Endpoints(slices);
-  const wants = [...byAddress].map(([address, { ip, services }]) => {
-    const { ports, taken } = unionOfPorts(address, services);
-    refusals.push(...taken);
-    return Object.freeze({
-      ip,
-      address,
-      services: services.map(({ ref }) => ref),
-      ports,
-      ...localOf(ip, services, endpoints),
+    const endpoints = new Endpoints(slices);
+    const wants = [...byAddress].map(([address, { ip, services: sharing }]) => {
+      const { ports, taken } = unionOfPorts(address, sharing);
+      refusals.push(...taken);
+      const refs = sharing.map(({ ref }) => ref);
+      return Object.freeze({ ip, address, services: refs, ports, ...localOf(ip, sharing, endpoints) });
     });
-  });
-  return { wants: wants.sort((a, b) => byNumber(a.ip, b.ip)), refusals };
+    return { wants: wants.sort((a, b) => byNumber(a.ip, b.ip)), refusals };
+  }
+}
+
+/** As `read`, but an object that it was given before is not read again. */
+function remembering<V>(read: (object: unknown) => V): (object: unknown) => V {
+  const known = new WeakMap<object, V>();
+  return object => {
+    if (!isObject(object)) return read(object);
+    if (!known.has(object)) known.set(object, read(object));
+    return known.get(object)!;
+  };
 }
 
 /** A Service that wants at least one address. */
 interface WantingService {
   readonly ref: ServiceRef;
-  /** As written, each text once. */
-  readonly addresses: readonly string[];
+  /** Each text once, as written, and the address that it is. */
+  readonly addresses: readonly { readonly text: string; readonly ip: Ip | undefined }[];
   readonly ports: readonly Port[];
   readonly local: boolean;
 }
@@ -127,10 +147,9 @@ function readService(service: unknown): WantingService[] {
   const { type, externalTrafficPolicy, ports } = fieldsOf(spec);
   // It is an alias in DNS, which has no ports to be reached at; one that is being deleted has been asked to let go.
   if (ref === undefined || type === 'ExternalName' || fieldsOf(metadata).deletionTimestamp !== undefined) return [];
-  const addresses = [
-    ...new Set(addressesOf(fieldsOf(spec), fieldsOf(status), fieldsOf(fieldsOf(metadata).annotations))),
-  ];
-  if (addresses.length === 0) return [];
+  const texts = [...new Set(addressesOf(fieldsOf(spec), fieldsOf(status), fieldsOf(fieldsOf(metadata).annotations)))];
+  if (texts.length === 0) return [];
+  const addresses = texts.map(text => ({ text, ip: parseIp(text) }));
   const comment = `${ref.namespace}/${ref.name}`;
   const local = externalTrafficPolicy === 'Local';
   return [{ ref, addresses, ports: listOf(ports).flatMap(port => readPort(port, comment)), local }];
