@@ -21,16 +21,14 @@ export interface Spread {
  * The others lie where they weigh least, as near to even as it goes. What has an owner stays there unless `mayMove`.
  */
 export function spread(loads: readonly Load[], agents: readonly string[], mayMove: boolean): Spread {
-  const bound = new Placement(
-    loads.filter(({ able }) => able.length < agents.length),
-    agents,
-  );
+  const restricted = loads.filter(({ able }) => able.length < agents.length);
+  const bound = new Placement(restricted, new Set(restricted.flatMap(({ able }) => able)));
   bound.placeRarestFirst();
   bound.relieve(false);
   if (mayMove) bound.relieve(true);
   const free = new Placement(
     loads.filter(({ able }) => able.length === agents.length),
-    agents,
+    new Set(agents),
   );
   free.fill(id => bound.weight(id));
   if (mayMove) free.level(id => bound.weight(id));
@@ -49,14 +47,15 @@ class Placement {
   readonly #carried: ReadonlyMap<string, Set<Load>>;
   readonly #moved = new Set<Load>();
 
-  constructor(loads: readonly Load[], agents: readonly string[]) {
+  /** @param agents all that may carry any of the loads */
+  constructor(loads: readonly Load[], agents: ReadonlySet<string>) {
     this.#loads = loads;
-    this.#carried = new Map(agents.map(id => [id, new Set()]));
+    this.#carried = new Map([...agents].map(id => [id, new Set()]));
     for (const load of loads) if (load.owner !== undefined) this.#put(load, load.owner);
   }
 
   weight(id: string): number {
-    return this.#carried.get(id)!.size;
+    return this.#carried.get(id)?.size ?? 0;
   }
 
   *carriers(): Generator<[address: string, id: string]> {
@@ -113,9 +112,10 @@ class Placement {
   relieve(all: boolean): void {
     for (;;) {
       const heaviestFirst = [...this.#carried.keys()].sort((a, b) => this.weight(b) - this.weight(a));
+      const lightest = this.weight(heaviestFirst.at(-1) ?? '');
       let shortest: Chain | undefined;
       for (const id of heaviestFirst) {
-        if (shortest?.length === 1) break;
+        if (shortest?.length === 1 || this.weight(id) - 2 < lightest) break;
         const chain = this.#chainFrom(id, all);
         if (chain !== undefined && (shortest === undefined || chain.length < shortest.length)) shortest = chain;
       }
