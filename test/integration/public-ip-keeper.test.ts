@@ -105,7 +105,7 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     await using kept = await start();
     const [here, there] = pair();
     await node.machine.must(['ip', 'address', 'add', `${here}/32`, 'dev', 'eth0']);
-    await node.machine.must(['ip', 'address', 'add', `${there}/128`, 'dev', 'lo']);
+    await node.machine.must(['ip', 'address', 'add', `${there}/128`, 'dev', 'lo', 'nodad']);
     const before = await node.machine.must(['ip', '-oneline', 'address']);
     const failures = await kept.own(here, there);
     expect(failures[here]).toMatch(/eth0 already/);

@@ -1,15 +1,16 @@
 // The keeper: a process that keeps the lease and answers for addresses exactly as long as the lease is sure (contract N1-N3, N9).
-import { readFileSync } from 'node:fs';
-import { backoff, deadlineIn, rest } from '../../base/clock.ts';
-import { FailureError, messageOf } from '../../base/errors.ts';
+import { deadlineIn, rest } from '../../base/clock.ts';
+import { code, FailureError, messageOf } from '../../base/errors.ts';
 import { monitor } from '../../host/ip.ts';
 import { takeLock } from '../../host/lock.ts';
 import { monitorNft } from '../../host/nft.ts';
 import { publicIp } from '../../host/numbers.ts';
-import type { GrpcKv, KeptLease } from '../../store/etcd/grpc.ts';
+import type { GrpcKv } from '../../store/etcd/grpc.ts';
 import type { EtcdTarget } from '../../store/target.ts';
+import { Assurance } from './assurance.ts';
 import { type Failed, Kernel, type Term } from './kernel.ts';
 import type { KeeperConfig, Report, Request, Verb } from './protocol.ts';
+import { watchSleep } from './sleep.ts';
 import { Turns, urgency } from './turns.ts';
 
 /** What the keeper needs of the world. */
@@ -22,15 +23,10 @@ export interface KeeperIo {
   readonly openGrpc: (target: EtcdTarget) => GrpcKv;
 }
 
-/** Milliseconds for a lease to be granted. */
-const grantTime = 3000;
-
-/** How often the two clocks of the kernel are compared, and by how much they may come apart, in milliseconds (N9). */
-const clockInterval = 200;
-const clockTolerance = 500;
-
 /** Milliseconds for an earlier keeper of this namespace to end. */
 const lockPatience = 3000;
+
+const sleptHere = 'this machine slept: a renewal must be acknowledged first';
 
 const urgencyOf = { drop: urgency.stop, permit: urgency.prepare, grant: urgency.begin, adopt: urgency.begin } as const;
 
@@ -76,19 +72,15 @@ class Keeper {
   /** Undefined: nothing is put into the kernel. */
   readonly #kernel: Kernel | undefined;
   readonly #io: KeeperIo;
-  readonly #kv: GrpcKv;
+  readonly #assurance: Assurance;
   readonly #turns = new Turns();
   readonly #ending = new AbortController();
   readonly #asked: Record<Verb, Ask[]> = { permit: [], grant: [], drop: [], adopt: [] };
-  /** Addresses that are answered for, and since when: a key list that was asked for earlier need not have them. */
+  /** Addresses that are answered for, and since when: a list of keys that was asked for earlier need not have them. */
   readonly #held = new Map<string, number>();
-  #lease: KeptLease | undefined;
-  /** Until when lease *and* claims are sure to stand, in milliseconds of performance.now(). */
-  #sureUntil = 0;
   #fence: NodeJS.Timeout | undefined;
-  #verifying = false;
   #heardAt = performance.now();
-  /** Since when the gate is shut because this machine slept; a renewal that was sent later opens it. */
+  /** When this machine had slept (performance.now()): the gate is shut until a renewal that was sent later (N9). */
   #sleptAt: number | undefined;
   #mending = false;
   #trouble: string | undefined;
@@ -97,18 +89,32 @@ class Keeper {
     this.#config = config;
     this.#kernel = kernel;
     this.#io = io;
-    // A member that says nothing must not use up the time in which another one could be asked.
-    const share = (config.ttl * 1000) / 6;
-    const { dialTimeout, requestTimeout } = config.etcd;
-    const times = { dialTimeout: Math.min(dialTimeout, share), requestTimeout: Math.min(requestTimeout, share) };
-    this.#kv = io.openGrpc({ ...config.etcd, ...times });
+    this.#assurance = new Assurance(
+      {
+        kv: io.openGrpc(hurried(config)),
+        ttl: config.ttl,
+        mainSpoke: within => performance.now() - this.#heardAt < within,
+        claims: () => new Map([...this.#held].map(([address, since]) => [this.#claimKey(address), since])),
+      },
+      {
+        leased: (id, term) => this.#sure(id, term),
+        sure: (id, term) => this.#renew(id, term),
+        unclaimed: keys =>
+          this.#fenceOff(
+            keys.map(key => this.#addressIn(key)),
+            'its claim does not stand any more',
+          ),
+        lost: () => this.#lost(),
+        trouble: (what, error) => this.#complain(what, error),
+      },
+    );
   }
 
   start(): void {
     this.#report({ ready: { gated: this.#kernel?.isGated ?? false } });
-    void this.#keepLease();
+    this.#assurance.start();
     if (this.#kernel === undefined) return;
-    void this.#watchClocks();
+    void watchSleep(this.#config.uptime, this.#io.monotonicNow, ms => this.#woke(ms), this.#ending.signal);
     monitor(line => this.#heardOfAddress(line), this.#ending.signal);
     if (this.#kernel.isGated) monitorNft(line => this.#heardOfRules(line), this.#ending.signal);
   }
@@ -126,142 +132,45 @@ class Keeper {
     this.#ending.abort();
     clearTimeout(this.#fence);
     // Revoked, it would let others claim at once what is still answered for here.
-    const mayRevoke = revoke && (await this.#turns.take(urgency.stop, () => this.#dropAll()));
-    if (mayRevoke) await this.#lease?.revoke(deadlineIn(grantTime)).catch(() => {});
-    else await this.#lease?.[Symbol.asyncDispose]();
+    await this.#assurance.end(revoke && (await this.#turns.take(urgency.stop, () => this.#dropAll())));
   }
 
-  /** Whether nothing is left. */
-  async #dropAll(): Promise<boolean> {
-    const addresses = [...this.#held.keys()];
-    if (addresses.length === 0) return true;
-    try {
-      return (await this.#drop(addresses)).size === 0;
-    } catch (error) {
-      this.#complain('addresses cannot be removed', error);
-      return false;
-    }
-  }
+  // What becomes of the lease
 
-  // Lease
-
-  async #keepLease(): Promise<void> {
-    const { signal } = this.#ending;
-    for (let tries = 1; !signal.aborted; tries++) {
-      // Nobody would know of a lease that is granted while main is silent.
-      if (!this.#mainSpeaks()) await rest(clockInterval, signal);
-      else if (await this.#leaseForALife(signal)) tries = 0;
-      else await rest(backoff(tries, 100, 1000), signal);
-    }
-  }
-
-  /** From its granting to its loss; false when none was granted. */
-  async #leaseForALife(signal: AbortSignal): Promise<boolean> {
-    let lease: KeptLease;
-    try {
-      lease = await this.#kv.keepLease(this.#config.ttl, deadlineIn(grantTime), {
-        mayRenew: () => this.#mainSpeaks(),
-        onRenewed: () => void this.#verify(),
-      });
-    } catch (error) {
-      this.#complain('no lease is granted', error);
-      return false;
-    }
+  /** Moves the fence, which needs nobody's acknowledgement to come down. */
+  #sure(id: string, term: Term): void {
+    const { heldUntil, ttl } = term;
     this.#trouble = undefined;
-    this.#lease = lease;
-    this.#sure(lease.heldUntil);
-    await new Promise<void>(resolve => {
-      for (const over of [lease.lost, signal]) over.addEventListener('abort', () => resolve(), { once: true });
-    });
-    if (signal.aborted) return true;
-    this.#lease = undefined;
-    this.#kernel?.revokePermits();
-    const lost = await this.#turns.take(urgency.stop, () => this.#letGo([...this.#held.keys()]));
-    this.#report({ lost });
-    return true;
+    this.#report({ lease: { id, ttl, heldUntil: heldUntil - performance.now() + this.#io.monotonicNow() } });
+    clearTimeout(this.#fence);
+    const at = this.#kernel?.fence(term) ?? heldUntil;
+    // The gate has shut by itself then; what stands behind it is cleared away.
+    const down = () => this.#fenceOff([...this.#held.keys()], 'no renewal of the lease was acknowledged in time');
+    this.#fence = setTimeout(() => void down(), Math.max(0, at - performance.now()));
   }
 
-  /** N3: whoever cannot be told must not go on. */
-  #mainSpeaks(): boolean {
-    return performance.now() - this.#heardAt < (this.#lease?.ttl ?? this.#config.ttl) * 1000;
-  }
-
-  /**
-   * A renewal was acknowledged: the lease stands. That the claims still stand on it is asked as well, so that a claim
-   * which somebody deleted ends by the clock even where main's watch is too slow to tell.
-   */
-  async #verify(): Promise<void> {
-    if (this.#verifying) return;
-    this.#verifying = true;
-    while (this.#lease !== undefined && this.#sureUntil < this.#lease.heldUntil && !this.#ending.signal.aborted) {
-      try {
-        if (!(await this.#verifyOnce(this.#lease))) break;
-      } catch (error) {
-        if (!(error instanceof FailureError)) throw error;
-        this.#complain('claims cannot be verified, or the kernel not be renewed', error);
-        await rest(clockInterval, this.#ending.signal);
-      }
-    }
-    this.#verifying = false;
-  }
-
-  /** False when the lease turns out to be gone, which its next renewal tells. */
-  async #verifyOnce(lease: KeptLease): Promise<boolean> {
-    const until = lease.heldUntil;
-    const asked = performance.now();
-    const keys =
-      this.#held.size === 0 ? new Set() : await this.#kv.leaseKeys(lease.id, deadlineIn((lease.ttl * 1000) / 6));
-    if (keys === undefined) lease.renewNow();
-    if (keys === undefined || this.#lease !== lease) return false;
-    const unclaimed = [...this.#held].filter(([address, since]) => since < asked && !keys.has(this.#claimKey(address)));
-    if (unclaimed.length > 0) {
-      await this.#fenceOff(
-        unclaimed.map(([address]) => address),
-        'their claims do not stand any more',
-      );
-    }
-    // What was sent before the machine slept proves nothing about now.
-    if (this.#sleptAt !== undefined && until - lease.ttl * 1000 < this.#sleptAt) return false;
-    await this.#turns.take(urgency.goOn, () => this.#renewKernel({ heldUntil: until, ttl: lease.ttl }));
-    this.#trouble = undefined;
-    this.#sure(until);
-    return true;
+  async #renew(id: string, term: Term): Promise<void> {
+    await this.#turns.take(urgency.goOn, () => this.#renewKernel(term));
+    this.#sure(id, term);
   }
 
   async #renewKernel(term: Term): Promise<void> {
     const kernel = this.#kernel;
     if (kernel === undefined) return;
     const addresses = [...this.#held.keys()];
-    const failed = await (this.#sleptAt === undefined ? kernel.renew(addresses, term) : kernel.reopen(addresses, term));
-    this.#sleptAt = undefined;
-    this.#gone(failed);
+    const sleptAt = this.#sleptAt;
+    // It slept while this waited for its turn.
+    if (term.heldUntil - term.ttl * 1000 < (sleptAt ?? 0)) throw new FailureError(code.tryAgain, sleptHere);
+    this.#gone(await (sleptAt === undefined ? kernel.renew(addresses, term) : kernel.reopen(addresses, term)));
+    if (this.#sleptAt === sleptAt) this.#sleptAt = undefined;
     await kernel.sweep(this.#held);
   }
 
-  /** The kernel has let go of them. */
-  #gone(failed: Failed): void {
-    for (const address of failed.keys()) this.#held.delete(address);
-    const reasons = Map.groupBy(failed, ([, why]) => why);
-    for (const [why, those] of reasons) this.#report({ fenced: those.map(([address]) => address), why });
-  }
-
-  #claimKey(address: string): string {
-    return `${this.#config.prefix}publicips/${address}`;
-  }
-
-  /** Moves the fence, which needs no acknowledgement of anybody to come down. */
-  #sure(until: number): void {
-    const lease = this.#lease!;
-    this.#sureUntil = until;
-    this.#report({ lease: { id: lease.id, ttl: lease.ttl, heldUntil: this.#monotonic(until) } });
+  async #lost(): Promise<void> {
     clearTimeout(this.#fence);
-    const at = this.#kernel?.fence({ heldUntil: until, ttl: lease.ttl }) ?? until;
-    this.#fence = setTimeout(() => void this.#fenceDown(), Math.max(0, at - performance.now()));
-  }
-
-  /** The gate has shut by itself; what stands behind it is cleared away. */
-  async #fenceDown(): Promise<void> {
-    await this.#fenceOff([...this.#held.keys()], 'no renewal of the lease was acknowledged in time');
+    this.#kernel?.revokePermits();
+    const lost = await this.#turns.take(urgency.stop, () => this.#letGo([...this.#held.keys()]));
+    this.#report({ lost });
   }
 
   async #fenceOff(addresses: readonly string[], why: string): Promise<void> {
@@ -276,9 +185,28 @@ class Keeper {
     return held;
   }
 
+  /** The kernel has let go of them. */
+  #gone(failed: Failed): void {
+    for (const address of failed.keys()) this.#held.delete(address);
+    const reasons = Map.groupBy(failed, ([, why]) => why);
+    for (const [why, those] of reasons) this.#report({ fenced: those.map(([address]) => address), why });
+  }
+
   async #drop(addresses: readonly string[]): Promise<Failed> {
     for (const address of addresses) this.#held.delete(address);
     return (await this.#kernel?.drop(addresses)) ?? new Map();
+  }
+
+  /** Whether nothing is left. */
+  async #dropAll(): Promise<boolean> {
+    const addresses = [...this.#held.keys()];
+    if (addresses.length === 0) return true;
+    try {
+      return (await this.#drop(addresses)).size === 0;
+    } catch (error) {
+      this.#complain('addresses cannot be removed', error);
+      return false;
+    }
   }
 
   // Questions of main's
@@ -303,11 +231,9 @@ class Keeper {
       await this.#kernel?.permit(addresses);
       return new Map();
     }
-    const lease = this.#lease;
-    if (lease === undefined) return failing(addresses, 'there is no lease');
-    if (this.#sleptAt !== undefined)
-      return failing(addresses, 'this machine slept: a renewal must be acknowledged first');
-    const term = { heldUntil: this.#sureUntil, ttl: lease.ttl };
+    const { term } = this.#assurance;
+    if (term === undefined) return failing(addresses, 'there is no lease');
+    if (this.#sleptAt !== undefined) return failing(addresses, sleptHere);
     const failed = (await this.#kernel?.[verb](addresses, term)) ?? new Map();
     for (const address of addresses) {
       if (failed.has(address)) this.#held.delete(address);
@@ -326,8 +252,8 @@ class Keeper {
     void this.#turns.take(urgency.goOn, async () => {
       this.#mending = false;
       await this.#attempt('addresses that somebody removed cannot be put back', async () => {
-        if (this.#lease === undefined) return;
-        await this.#kernel?.mend([...this.#held.keys()], { heldUntil: this.#sureUntil, ttl: this.#lease.ttl });
+        const { term } = this.#assurance;
+        if (term !== undefined) await this.#kernel?.mend([...this.#held.keys()], term);
       });
     });
   }
@@ -338,27 +264,11 @@ class Keeper {
       this.#attempt('the gate cannot be put back', async () => {
         if (!(await this.#kernel?.restoreGate())) return;
         this.#complain('somebody had removed the gate', 'it was put back');
-        if (this.#lease === undefined || this.#sleptAt !== undefined) return;
-        const term = { heldUntil: this.#sureUntil, ttl: this.#lease.ttl };
+        const { term } = this.#assurance;
+        if (term === undefined || this.#sleptAt !== undefined) return;
         this.#gone((await this.#kernel?.reopen([...this.#held.keys()], term)) ?? new Map());
       }),
     );
-  }
-
-  /** N9: while a machine sleeps no clock of it runs, so that nothing runs out, however long that is. */
-  async #watchClocks(): Promise<void> {
-    const { signal } = this.#ending;
-    for (let before = this.#slept(); !signal.aborted; await rest(clockInterval, signal)) {
-      const slept = this.#slept();
-      if (slept - before > clockTolerance) this.#woke(slept - before);
-      // A pause between the two readings makes it less than it is.
-      before = Math.max(before, slept);
-    }
-  }
-
-  /** Milliseconds for which this machine has slept since it was started, on a scale of its own. */
-  #slept(): number {
-    return Number(readFileSync(this.#config.uptime, 'utf8').split(' ')[0]) * 1000 - this.#io.monotonicNow();
   }
 
   #woke(ms: number): void {
@@ -366,7 +276,7 @@ class Keeper {
     const shut = () => this.#kernel!.shut([...this.#held.keys()]);
     void this.#turns.take(urgency.stop, () => this.#attempt('the gate cannot be shut', shut));
     this.#complain(`this machine slept for ${Math.round(ms)} ms`, 'the gate is shut until a renewal is acknowledged');
-    this.#lease?.renewNow();
+    this.#assurance.askAnew();
   }
 
   async #attempt(what: string, work: () => Promise<unknown>): Promise<void> {
@@ -385,13 +295,24 @@ class Keeper {
     this.#trouble = trouble;
   }
 
-  #monotonic(at: number): number {
-    return at - performance.now() + this.#io.monotonicNow();
+  #claimKey(address: string): string {
+    return `${this.#config.prefix}publicips/${address}`;
+  }
+
+  #addressIn(key: string): string {
+    return key.slice(this.#claimKey('').length);
   }
 
   #report(what: Report): void {
     report(this.#io, what);
   }
+}
+
+/** A member that says nothing must not use up the time in which another one could be asked. */
+function hurried({ etcd, ttl }: KeeperConfig): EtcdTarget {
+  const share = (ttl * 1000) / 6;
+  const { dialTimeout, requestTimeout } = etcd;
+  return { ...etcd, dialTimeout: Math.min(dialTimeout, share), requestTimeout: Math.min(requestTimeout, share) };
 }
 
 function failing(addresses: readonly string[], why: string): Failed {
