@@ -1,6 +1,6 @@
 // Public addresses on this node: brings together what Services want, who has claimed what, and what this node answers for.
 import { backoff, deadlineIn, rest } from '../base/clock.ts';
-import { messageOf } from '../base/errors.ts';
+import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Part, PartState } from '../base/part.ts';
 import { matches } from '../base/selector.ts';
@@ -37,9 +37,13 @@ const callTime = 3000;
 const steadyFor = 30_000;
 const betweenMoves = 5000;
 
-/** Until an address that this node could not hold is tried again, in milliseconds. */
+/** Until an address is tried again, in milliseconds: when what it needs was away; when this node could not hold it. */
+const shortRest = 300;
 const firstRest = 5000;
 const longestRest = 300_000;
+
+/** Failures of the kernel that may come of a lease just lost. */
+const quickTries = 3;
 
 /** Milliseconds after which a state is more than a start or a change under way. */
 const lasting = 5000;
@@ -91,6 +95,8 @@ interface Refusal {
   readonly why: string;
   readonly tries: number;
   readonly until: number;
+  /** Over before another node could act on it. */
+  readonly isShort: boolean;
 }
 
 /** Why an address must not be claimed here; the reason is that of an event. */
@@ -405,7 +411,7 @@ export class PublicIps implements Part {
     if (lease === undefined) return false;
     const { why } = this.#fitness();
     const now = performance.now();
-    const refusals = [...this.#refusals].filter(([, { until }]) => until > now);
+    const refusals = [...this.#refusals].filter(([, { until, isShort }]) => until > now && !isShort);
     const refuses = refusals.map(([address]) => address);
     const told = refusals.slice(0, mostReasons).map(([address, { why }]) => [address, why.slice(0, longestReason)]);
     const info: AgentInfo = {
@@ -429,8 +435,9 @@ export class PublicIps implements Part {
       return false;
     }
     this.#waitsFor = undefined;
-    this.#registered = { lease: lease.id, text };
+    // Until it has ended well: what is adopted twice is adopted once.
     if (isNew) await this.#adopt(lease);
+    this.#registered = { lease: lease.id, text };
     return true;
   }
 
@@ -500,7 +507,9 @@ export class PublicIps implements Part {
       .catch((error: unknown) => {
         metrics.failures.add({ step: 'work' });
         log.warn('an address could not be dealt with', { address, cause: messageOf(error) });
-        this.#refuse(address, messageOf(error));
+        // A store or a keeper that is away says nothing about the address.
+        if (error instanceof FailureError && error.code === code.tryAgain) this.#postpone(address, messageOf(error));
+        else this.#refuse(address, messageOf(error));
       })
       .finally(() => {
         this.#busy.delete(address);
@@ -543,7 +552,10 @@ export class PublicIps implements Part {
     }
     metrics.failures.add({ step: 'grant' });
     await this.#release(address);
-    this.#refuse(address, why ?? 'the claim was changed by somebody else', want, 'AddressNotSet');
+    const cause = why ?? 'the claim was changed by somebody else';
+    // A lease that was renewed too late, or anew, is no fault of this node.
+    if ((this.#refusals.get(address)?.tries ?? 0) < quickTries) this.#postpone(address, cause, 1);
+    else this.#refuse(address, cause, want, 'AddressNotSet');
   }
 
   /** Why this node must not answer for the address although it may claim it. */
@@ -568,10 +580,22 @@ export class PublicIps implements Part {
     return this.#links.find(isForeign)?.name;
   }
 
+  /** For a moment: nobody need hear of it. */
+  #postpone(address: string, why: string, more = 0): void {
+    const tries = (this.#refusals.get(address)?.tries ?? 0) + more;
+    this.#refusals.set(address, { why, tries, until: performance.now() + shortRest, isShort: true });
+  }
+
   #refuse(address: string, why: string, want?: Want, reason?: string): void {
     const tries = (this.#refusals.get(address)?.tries ?? 0) + 1;
     const until = performance.now() + backoff(tries, firstRest * 2, longestRest);
-    this.#refusals.set(address, { reason, why: reason === undefined ? why : `${reason}: ${why}`, tries, until });
+    this.#refusals.set(address, {
+      reason,
+      why: reason === undefined ? why : `${reason}: ${why}`,
+      tries,
+      until,
+      isShort: false,
+    });
     const { log } = this.#options;
     log.warn('leaves an address alone for a while', { address, why });
     if (reason === undefined) return;
