@@ -395,6 +395,17 @@ onCluster(
         expect(await scanner.scan()).toEqual([`freed ${ip}`]);
       });
 
+      it('and are no newer for it: the living sandbox of their pod is another', async () => {
+        const pod = await here.cluster.pod();
+        const old = await added(pod, { containerID: 'first' });
+        const now = await added(pod, { containerID: 'second' });
+        const id = { node: here.site.node, network: 'net', containerID: 'first', ifname: 'eth0' };
+        await here.site.remove(here.site.keys.attachment(id));
+        expect(await scanner.scan()).toEqual([`mended ${old}`, `suspect ${old}`]);
+        expect(await scanner.scan()).toEqual([`freed ${old}`]);
+        expect(await owners()).toEqual([now]);
+      });
+
       it('so do holders of a workload, whose address stays', async () => {
         const pod = await here.cluster.pod({
           name: `lone-${here.site.kind}-0`,

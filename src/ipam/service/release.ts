@@ -193,9 +193,10 @@ export async function withRecords(around: Surroundings, entries: readonly Entry[
   }));
 }
 
-/** As the rules of gc see it. */
+/** As the rules of gc see it. An ADD writes all at once: an attachment that is newer than a record was given back to it. */
 export function subjectOf({ id, attachment, owned }: HeldAttachment): Subject {
-  return { id, created: attachment.created, owners: owned.map(({ owner }) => owner) };
+  const created = Math.min(attachment.created, ...owned.map(({ entry }) => entry.revision));
+  return { id, created, owners: owned.map(({ owner }) => owner) };
 }
 
 /** Frees an attachment as it was read; false when it changed since and was left alone. */
