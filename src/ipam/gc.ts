@@ -39,7 +39,7 @@ export function outlineOf({ metadata, status }: KubePod): KubePod {
 /** What gc judges: an attachment, and the records that name it. */
 export interface Subject {
   readonly id: AttachmentId;
-  /** The store's revision that created the attachment. */
+  /** The store's revision at which it was made: that of its records where these got it back later. */
   readonly created: number;
   readonly owners: readonly OwnerRecord[];
 }
