@@ -151,7 +151,7 @@ it('a thousand requests at once: all are answered, no address twice, and the mem
     return { path, dev, ino };
   };
   const now = () => Number(process.hrtime.bigint()) / 1e6;
-  const ask = async (command: string, n: number): Promise<string> => {
+  const ask = async (command: string, n: number, tries = 1): Promise<string> => {
     const { CNI_PATH: _, ...env } = environment(command, { containerID: `pod-${n}` });
     const request: Request = {
       v: 1,
@@ -163,6 +163,8 @@ it('a thousand requests at once: all are answered, no address twice, and the mem
       files: [same(site.folder), same('/etc/machine-id')],
     };
     const outcome = await askAgent(agent.socket, request, deadlineIn(60_000));
+    // On a busy machine "taken" may come too late; nothing was begun then, and a plugin would do it itself.
+    if (outcome === 'self' && tries < 20) return ask(command, n, tries + 1);
     if (typeof outcome !== 'object' || outcome.answer.exitCode !== 0) throw new Error(JSON.stringify(outcome));
     return outcome.answer.stdout;
   };
