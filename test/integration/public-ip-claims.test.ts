@@ -9,6 +9,7 @@ import { type AgentInfo, Claims, type ClaimsEvent } from '../../src/publicip/cla
 import { type GrpcKv, openGrpc } from '../../src/store/etcd/grpc.ts';
 import { Keys } from '../../src/store/keys.ts';
 import { type EtcdCluster, engines, startEtcd } from '../helpers/etcd.ts';
+import { startProxy } from '../helpers/tcp-proxy.ts';
 
 const soon = () => deadlineIn(20_000);
 const records = { space: 'default', cluster: 'default' };
@@ -241,4 +242,34 @@ describe.each([engines()[0]!, engines().at(-1)!])('on etcd $version', engine => 
     expect(view.owners.get(address)).toMatchObject({ id: 'z', lease: '' });
     expect(await a.claims.claim(address, a.lease, web, soon())).toMatchObject({ won: false, reason: 'owned' });
   });
+
+  it('learns from a list what the watch can tell no more, and judges it the same', async () => {
+    const { prefix, joined } = cell();
+    await using a = await joined('a');
+    await using proxy = await startProxy(Number(new URL(cluster.endpoints[0]!).port));
+    const target = cluster.target({ endpoints: [`http://127.0.0.1:${proxy.port}`], requestTimeout: 500 });
+    await using far = openGrpc(target);
+    await using b = await Claims.open(far, { prefix, id: 'b', ttl, records }, soon());
+    const [released, deleted, kept, fresh] = [newAddress(), newAddress(), newAddress(), newAddress()];
+    for (const address of [released, deleted, kept]) await a.claims.claim(address, a.lease, web, soon());
+    await vi.waitFor(() => expect(b.view().owners.size).toBe(3), 10_000);
+    const told: ClaimsEvent[] = [];
+    b.onChange((_, events) => told.push(...events));
+    proxy.blackHole(true);
+    await a.claims.release(released, {}, soon());
+    await remove(`${prefix}publicips/${deleted}`);
+    await a.claims.claim(fresh, a.lease, web, soon());
+    const { revision } = await kv.read([{ key: prefix }], soon());
+    await cluster.ctl('compact', String(revision));
+    proxy.blackHole(false);
+    proxy.cut();
+    await vi.waitFor(() => expect([...b.view().owners.keys()].sort()).toEqual([kept, fresh].sort()), 20_000);
+    expect(b.view().freeFrom.get(released)).toBeLessThanOrEqual(performance.now());
+    expect(b.view().freeFrom.get(deleted)).toBeGreaterThan(performance.now() + 1000);
+    expect(told).toContainEqual(expect.objectContaining({ type: 'connection', trouble: expect.any(String) }));
+    expect(told.filter(event => event.type === 'owner').map(({ address }) => address)).not.toContain(kept);
+    // The watch goes on from the list.
+    await remove(`${prefix}publicips/${fresh}`);
+    await vi.waitFor(() => expect(b.view().owners.has(fresh)).toBe(false), 10_000);
+  }, 60_000);
 });

@@ -1,5 +1,5 @@
 // The keeper on a real network with a real etcd: it answers exactly as long as lease and claims are sure, whatever is killed or stopped.
-import { renameSync, writeFileSync } from 'node:fs';
+import { readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
@@ -409,4 +409,58 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     expect([...(await kept.keeper.drop(many))]).toEqual([]);
     expect(await shown()).not.toContain('eth0:kube');
   }, 60_000);
+
+  it('never answers when its claims are gone, wherever it and what it started are stopped', async () => {
+    await using kept = await start();
+    const [v4, v6] = pair();
+    const gone: number[] = [];
+    const over = new AbortController();
+    const { revision } = await kv.read([{ key: '/kiwi/' }], soon());
+    const watching = (async () => {
+      for await (const { events } of kv.watch('/kiwi/publicips/', revision + 1, { signal: over.signal })) {
+        if (events.some(event => event.type === 'delete' && event.key.endsWith(v4))) gone.push(monotonic());
+      }
+    })();
+    const granted: number[] = [];
+    const violations: unknown[] = [];
+    // Short stops hit what is between two steps, long ones outlast the lease.
+    for (const seconds of [0.3, 6, 0.6, 9, 1.2, 7, 2.5, 8]) {
+      await eventually(async () => Object.keys(await kept.own(v4, v6)).length === 0);
+      granted.push(monotonic());
+      await eventually(() => answers(v4) && answers(v6));
+      // A third of the TTL is the distance of two renewals: somewhere between them, or in the midst of one.
+      await sleep(Math.random() * 1700);
+      const group = [kept.keeper.pid!, ...childrenOf(kept.keeper.pid!)];
+      for (const pid of group) signal(pid, 'SIGSTOP');
+      await sleep(seconds * 1000);
+      for (const pid of group.toReversed()) signal(pid, 'SIGCONT');
+      await sleep(1500);
+    }
+    over.abort();
+    await watching;
+    for (const at of gone) {
+      const again = granted.find(one => one > at) ?? Number.POSITIVE_INFINITY;
+      for (const address of [v4, v6]) {
+        const late = judge.answers(address, at, again - 500);
+        if (late.length > 0) violations.push({ address, at, late });
+      }
+    }
+    expect(violations).toEqual([]);
+    // Every stop that was longer than the lease was one that could have gone wrong.
+    expect(gone.length).toBeGreaterThanOrEqual(4);
+  }, 170_000);
 });
+
+const soon = () => deadlineIn(20_000);
+
+function signal(pid: number, name: NodeJS.Signals): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It has ended meanwhile.
+  }
+}
+
+function childrenOf(pid: number): readonly number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1').split(' ').filter(Boolean).map(Number);
+}
