@@ -1,4 +1,5 @@
 // Looking at public addresses from outside: ls, why and plan, over a real API server and a real etcd.
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { deadlineIn } from '../../src/base/clock.ts';
 import type { ServiceHolder } from '../../src/ipam/model.ts';
@@ -179,5 +180,49 @@ describe('plan', () => {
       ...['--etcd-endpoint', 'http://127.0.0.1:1', '--timeout', '2', '--conf-dir', '/nowhere'],
     ]);
     expect(away).toMatchObject({ code: 3, stdout: '', stderr: expect.stringMatching(/127\.0\.0\.1:1/) });
+  });
+});
+
+describe('public-ip drain', () => {
+  const nodePath = '/api/v1/nodes/node-d';
+  const annotation = async () => {
+    const node = await plane.api<{ metadata: { annotations?: Record<string, string> } }>('GET', nodePath);
+    return node.metadata.annotations?.['kube-ipam.io/drain'];
+  };
+  const drain = async (...more: string[]) => {
+    const access = ['--kubeconfig', plane.kubeconfig({ token: plane.adminToken }), '--conf-dir', '/nowhere'];
+    const argv = ['public-ip', 'drain', 'node-d', ...access, '--etcd-endpoint', plane.etcd.endpoints.join(',')];
+    return runProcess(sources[0], [sources[1], ...argv, ...more]);
+  };
+
+  beforeAll(async () => {
+    await plane.api('POST', '/api/v1/nodes', { apiVersion: 'v1', kind: 'Node', metadata: { name: 'node-d' } });
+  });
+
+  it('tells the node, and waits until it has claimed nothing any more', async () => {
+    await join('node-d', {}, ['192.168.1.98']);
+    const late = await drain('--wait', '0.5');
+    expect(late).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: 'node-d still has 1 address: 192.168.1.98; "kube-ipam public-ip why ADDRESS" says why\n',
+    });
+    expect(await annotation()).toBe('true');
+    const waiting = drain('--wait', '60');
+    await sleep(1000);
+    await kv.commit({ conditions: [], writes: [{ delete: '/kiwi/publicips/192.168.1.98' }] }, soon());
+    expect(await waiting).toEqual({ code: 0, stdout: 'node-d carries no public address\n', stderr: '' });
+  });
+
+  it('takes it back', async () => {
+    expect(await drain('--undo')).toEqual({ code: 0, stdout: 'node-d may carry public addresses again\n', stderr: '' });
+    expect(await annotation()).toBeUndefined();
+    expect(await drain('--wait', '0')).toEqual({ code: 0, stdout: 'node-d is to carry none\n', stderr: '' });
+  });
+
+  it('knows a node that is none', async () => {
+    const access = ['--kubeconfig', plane.kubeconfig({ token: plane.adminToken }), '--conf-dir', '/nowhere'];
+    const gone = await runProcess(sources[0], [sources[1], 'public-ip', 'drain', 'node-z', ...access]);
+    expect(gone).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/node-z/) });
   });
 });

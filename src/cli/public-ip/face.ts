@@ -14,6 +14,13 @@ export const entries: readonly Entry[] = [
   entry('look', 'why', 'why an address is where it is, or is nowhere', () => import('./why.ts')),
   entry('look', 'plan', 'print which node is to carry which address; nothing is done', () => import('./plan.ts')),
   entry('set up', 'run', 'carry public addresses on this node, until told to stop', () => import('./run.ts')),
+  entry(
+    'set up',
+    'allocator',
+    'give Services addresses of pools, for the whole cluster',
+    () => import('./allocator.ts'),
+  ),
+  entry('change', 'drain', 'have a node give its public addresses to the others', () => import('./drain.ts')),
   entry('change', 'cleanup', 'remove what public addresses left on this host', () => import('./cleanup.ts')),
 ];
 
