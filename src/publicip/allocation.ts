@@ -98,7 +98,6 @@ export class Allocation {
       if (signal.aborted) break;
       await this.#serve(wish, lent.get(wish.ref.uid) ?? [], demand, chosen);
     }
-    if (this.#freed > 0) this.#denied.clear();
     return { lent: this.#lent, freed: this.#freed, waiting: this.#waiting, retryIn: this.#retryIn(demand) };
   }
 
@@ -244,6 +243,12 @@ export class Allocation {
 
   #retryIn({ wishes }: Demand): number | undefined {
     for (const key of this.#denied.keys()) if (!wishes.has(key.split(' ')[0]!)) this.#denied.delete(key);
+    // What has come back may be what somebody waits for.
+    const [first] = this.#denied.keys();
+    if (this.#freed > 0 && first !== undefined) {
+      this.#denied.clear();
+      return 0;
+    }
     const soonest = Math.min(...[...this.#denied.values()].map(({ until }) => until));
     return Number.isFinite(soonest) ? Math.max(0, soonest - performance.now()) : undefined;
   }
@@ -267,7 +272,9 @@ function chosenOf({ id, addresses }: Lent): Chosen[] {
   return addresses[0] === undefined ? [] : [{ id, ip: addresses[0] }];
 }
 
-function fits({ pool, named }: Wish, family: Family, { id, ip }: Chosen): boolean {
+/** Whether it is what the Service wants; what one wants whose annotations cannot be read nobody knows. */
+function fits({ pool, named, fault }: Wish, family: Family, { id, ip }: Chosen): boolean {
+  if (fault !== undefined) return false;
   const wanted = named.find(one => one.family === family);
   return (pool === undefined || id.network === poolNetwork(pool)) && (wanted === undefined || sameIp(wanted, ip));
 }

@@ -61,12 +61,16 @@ async function withSafeTtl(config: Config, log: Log): Promise<Config> {
   return { ...config, ttl: leastTtlWithoutNft };
 }
 
-async function closeAll(...all: readonly AsyncDisposable[]): Promise<void> {
+export async function closeAll(...all: readonly AsyncDisposable[]): Promise<void> {
   for (const one of all) await one[Symbol.asyncDispose]();
 }
 
 /** Undefined when it was told to stop before the store answered. */
-async function openClaims(kv: GrpcKv, config: Config, { log, stop }: Tools): Promise<Claims | undefined> {
+export async function openClaims(
+  kv: GrpcKv,
+  config: Config,
+  { log, stop }: Pick<Tools, 'log' | 'stop'>,
+): Promise<Claims | undefined> {
   const { prefix, id, ttl, space, cluster } = config;
   const records = config.store === undefined ? { records: { space, cluster } } : {};
   const options: ClaimsOptions = { prefix, id, ttl, ...records };

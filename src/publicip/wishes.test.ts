@@ -133,12 +133,15 @@ describe('the pools for a wish', () => {
       found(asking('far')),
       'PoolUnknown: AddressPool far is of address space elsewhere; public addresses are recorded in default',
     ],
-    [found(naming('203.0.113.7')), 'AddressForbidden: 203.0.113.7 lies in no AddressPool'],
+    [found(naming('203.0.113.7')), 'AddressForbidden: 203.0.113.7 lies in no AddressPool of address space default'],
     [
       found({ annotations: { ...asking('a').annotations, ...naming('192.0.2.7').annotations } }),
       'AddressForbidden: 192.0.2.7 lies outside of AddressPool a',
     ],
-    [found({}, 4, ours, { ...pools, pools: [] }), 'PoolUnknown: no AddressPool has IPv4 addresses'],
+    [
+      found({}, 4, ours, { ...pools, pools: [] }),
+      'PoolUnknown: no AddressPool of address space default has IPv4 addresses',
+    ],
   ])('%s', (result, expected) => {
     expect(result).toBe(expected);
   });

@@ -121,26 +121,26 @@ export function poolsFor(
     return { reason: 'PoolUnknown', message: why ?? `there is no AddressPool ${wish.pool}` };
   }
   const here = asked.filter(pool => pool.space === space);
-  if (asked.length > 0 && here.length === 0) {
+  if (wish.pool !== undefined && here.length === 0) {
     const message = `AddressPool ${asked[0]!.name} is of address space ${asked[0]!.space}; public addresses are recorded in ${space}`;
     return { reason: 'PoolUnknown', message };
   }
   const fitting = here.filter(pool =>
     named === undefined ? setOf(pool, family) !== undefined : isInPool(pool, named),
   );
-  if (fitting.length === 0) return nothingFits(wish, family, named);
+  if (fitting.length === 0) return nothingFits(wish, family, named, space);
   const allowed = fitting.filter(may).sort((a, b) => (a.name < b.name ? -1 : 1));
   if (allowed.length > 0) return allowed;
   const names = fitting.map(({ name }) => name).join(', ');
   return { reason: 'NotPermitted', message: `AddressPool ${names} is not for namespace ${wish.ref.namespace}` };
 }
 
-function nothingFits({ pool }: Wish, family: Family, named: Ip | undefined): Denial {
+function nothingFits({ pool }: Wish, family: Family, named: Ip | undefined, space: string): Denial {
   if (named !== undefined) {
-    const where = pool === undefined ? 'in no AddressPool' : `outside of AddressPool ${pool}`;
+    const where = pool === undefined ? `in no AddressPool of address space ${space}` : `outside of AddressPool ${pool}`;
     return { reason: 'AddressForbidden', message: `${formatIp(named)} lies ${where}` };
   }
-  const message = pool === undefined ? 'no AddressPool has' : `AddressPool ${pool} has no`;
+  const message = pool === undefined ? `no AddressPool of address space ${space} has` : `AddressPool ${pool} has no`;
   return { reason: 'PoolUnknown', message: `${message} IPv${family} addresses` };
 }
 

@@ -1,13 +1,7 @@
 // `kube-ipam public-ip run`: carries public addresses on this node, in the foreground.
-import { dirname } from 'node:path';
-import { makeFolder } from '../../base/folder.ts';
-import { Log } from '../../base/log.ts';
-import { Metrics } from '../../base/metrics.ts';
-import type { Part } from '../../base/part.ts';
-import type { Config } from '../../publicip/config.ts';
 import { type Command, exit } from '../command.ts';
-import type { CliIo } from '../program.ts';
 import { publicIpFlags, readConfig } from './flags.ts';
+import { runInForeground } from './foreground.ts';
 
 export const command: Command = {
   verb: 'run',
@@ -25,53 +19,20 @@ export const command: Command = {
     ],
   ],
   async run(args, io) {
-    return runInForeground(readConfig(args, io), io);
+    const config = readConfig(args, io);
+    const [{ openFeature }, { KeeperRunningError }] = await Promise.all([
+      import('../../publicip/open.ts'),
+      import('../../publicip/keeper/parent.ts'),
+    ]);
+    const keeper = [io.executable, 'public-ip', 'keeper'] as const;
+    try {
+      return await runInForeground('public-ip', config, io, around =>
+        openFeature(config, { ...around, keeper, monotonicNow: io.monotonicNow }),
+      );
+    } catch (error) {
+      if (!(error instanceof KeeperRunningError)) throw error;
+      io.writeStderr(`kube-ipam: ${error.message}\n`);
+      return exit.running;
+    }
   },
 };
-
-async function runInForeground(config: Config, io: CliIo): Promise<number> {
-  const [{ openFeature }, { KeeperRunningError }, { Pages }] = await Promise.all([
-    import('../../publicip/open.ts'),
-    import('../../publicip/keeper/parent.ts'),
-    import('../../agent/pages.ts'),
-  ]);
-  const stop = io.stopSignal();
-  const log = logOf(config, io);
-  const metrics = new Metrics();
-  const keeper = [io.executable, 'public-ip', 'keeper'] as const;
-  const feature = await openFeature(config, { log, metrics, keeper, monotonicNow: io.monotonicNow, stop });
-  if (feature === undefined) return exit.fine;
-  const parts: Part[] = [feature];
-  if (config.listen !== undefined) parts.unshift(new Pages(config.listen, () => parts, metrics));
-  const started: Part[] = [];
-  try {
-    for (const part of parts) {
-      await part.start();
-      started.unshift(part);
-    }
-    log.info('public-ip started', { id: config.id, interface: config.interface });
-    await stopped(stop);
-    log.info('public-ip stops', { onExit: config.onExit });
-  } catch (error) {
-    if (!(error instanceof KeeperRunningError)) throw error;
-    io.writeStderr(`kube-ipam: ${error.message}\n`);
-    return exit.running;
-  } finally {
-    for (const part of started) await part.stop();
-  }
-  log.info('public-ip stopped');
-  return exit.fine;
-}
-
-function logOf({ log: { file, level } }: Config, io: CliIo): Log {
-  if (file !== undefined) makeFolder(dirname(file), 0o750);
-  const target = { file: file ?? '/dev/stderr', level, maxSize: 100 * 2 ** 20 };
-  return file === undefined ? new Log(target, {}, (_, lines) => io.writeStderr(lines)) : new Log(target);
-}
-
-function stopped(signal: AbortSignal): Promise<void> {
-  return new Promise(resolve => {
-    if (signal.aborted) resolve();
-    else signal.addEventListener('abort', () => resolve(), { once: true });
-  });
-}
