@@ -164,13 +164,12 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     await eventually(() => answers(v4) && answers(v6));
   });
 
-  it('stops renewing while main is silent, and ends with main without touching anything', async () => {
-    const config = keeperConfig(world.etcd, node, '/kiwi/');
-    const [v4] = pair();
+  /** A keeper whose main says only what the test says. */
+  function silentMain() {
     const reports: Report[] = [];
     const ended = Promise.withResolvers<void>();
     const [file, ...args] = keeperCommand(node);
-    using child = converse(
+    const child = converse(
       file,
       args,
       { PATH: searchPath },
@@ -181,22 +180,38 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
       },
     );
     const say = (what: object) => child.say(`${JSON.stringify(what)}\n`);
-    const ask = async (n: number, verb: string) => {
-      say({ ask: n, verb, addresses: [v4] });
-      await eventually(() => reports.some(one => 'answer' in one && one.answer === n));
+    let asks = 0;
+    const ask = async (verb: string, address: string): Promise<string | undefined> => {
+      const number = ++asks;
+      say({ ask: number, verb, addresses: [address] });
+      const answer = () => reports.find(one => 'answer' in one && one.answer === number);
+      await eventually(() => answer() !== undefined);
+      return (answer() as { failures: Record<string, string> }).failures[address];
     };
     const leases = () => reports.flatMap(one => ('lease' in one ? [one.lease] : []));
-    say({ configure: config });
-    await eventually(() => leases().length > 0);
-    const own = async (n: number) => {
-      await ask(n, 'permit');
-      await kv.commit(
-        { conditions: [], writes: [{ put: `/kiwi/publicips/${v4}`, value: 'me', lease: leases().at(-1)!.id }] },
-        deadlineIn(20_000),
-      );
-      await ask(n + 1, 'grant');
+    const claim = (address: string, lease = leases().at(-1)!.id) =>
+      kv.commit({ conditions: [], writes: [{ put: `/kiwi/publicips/${address}`, value: 'me', lease }] }, soon());
+    say({ configure: keeperConfig(world.etcd, node, '/kiwi/') });
+    return {
+      child,
+      ended: ended.promise,
+      reports,
+      say,
+      ask,
+      leases,
+      claim,
+      [Symbol.dispose]: () => child[Symbol.dispose](),
     };
-    await own(1);
+  }
+
+  it('stops renewing while main is silent, and ends with main without touching anything', async () => {
+    using main = silentMain();
+    const [v4] = pair();
+    const { reports, leases, ask } = main;
+    await eventually(() => leases().length > 0);
+    await ask('permit', v4);
+    await main.claim(v4);
+    expect(await ask('grant', v4)).toBeUndefined();
     const spoke = monotonic();
     await eventually(() => answers(v4));
     await eventually(() => reports.some(one => 'fenced' in one));
@@ -208,13 +223,15 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     const silent = monotonic();
     expect(leases().at(-1)).toEqual(last);
     expect(judge.answers(v4, last!.heldUntil)).toEqual([]);
-    say({ alive: true });
+    main.say({ alive: true });
     await eventually(() => reports.some(one => 'lost' in one) && leases().at(-1)!.id !== last!.id);
     expect(judge.answers(v4, silent)).toEqual([]);
-    await own(3);
+    await ask('permit', v4);
+    await main.claim(v4);
+    expect(await ask('grant', v4)).toBeUndefined();
     await eventually(() => answers(v4));
-    child.hangUp();
-    await ended.promise;
+    main.child.hangUp();
+    await main.ended;
     const left = monotonic();
     expect(await shown()).toContain(`${v4}/32`);
     await sleep(1000);
@@ -223,6 +240,36 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     expect(answers(v4)).toBe(false);
     expect(await shown()).not.toContain(`${v4}/32`);
   }, 90_000);
+
+  it.each(['before it claims', 'after it has claimed', 'after it has dropped'])(
+    'answers for nothing that main, stopped %s, asks for when it goes on',
+    async when => {
+      using main = silentMain();
+      const [v4] = pair();
+      const { ask, leases, reports } = main;
+      await eventually(() => leases().length > 0);
+      const lease = leases().at(-1)!.id;
+      await ask('permit', v4);
+      if (when !== 'before it claims') await main.claim(v4, lease);
+      if (when === 'after it has dropped') {
+        expect(await ask('grant', v4)).toBeUndefined();
+        await eventually(() => answers(v4));
+        expect(await ask('drop', v4)).toBeUndefined();
+      }
+      const stopped = monotonic();
+      await sleep(15_000);
+      main.say({ alive: true });
+      await eventually(() => reports.some(one => 'lost' in one) && leases().at(-1)!.id !== lease);
+      if (when === 'before it claims') await expect(main.claim(v4, lease)).rejects.toThrow('lease');
+      expect(await ask('grant', v4)).toContain('not permitted');
+      await sleep(500);
+      expect(judge.answers(v4, stopped + 50)).toEqual([]);
+      expect(await shown()).not.toContain(`${v4}/32`);
+      main.child.hangUp();
+      await main.ended;
+    },
+    60_000,
+  );
 
   it('stops answering in time when etcd does not answer, and may have everything back on the same lease', async () => {
     await using kept = await start({ ttl: 8 });

@@ -21,8 +21,7 @@ export interface KeeperConfig {
 }
 
 /** What can be asked of a keeper about addresses (canonical texts). */
-export const verbs = ['permit', 'grant', 'drop', 'adopt'] as const;
-export type Verb = (typeof verbs)[number];
+export type Verb = 'permit' | 'grant' | 'drop' | 'adopt';
 
 /** Main to keeper. Each line, of whatever kind, tells that main is alive. */
 export type Request =
