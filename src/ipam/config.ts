@@ -5,12 +5,21 @@ import { type LogTarget, logLevels } from '../base/log.ts';
 import { Problems, Section } from '../base/section.ts';
 import { parseIpWithPrefix } from '../net/cidr.ts';
 import { parseIp } from '../net/ip.ts';
-import { parseSpan, type Span } from '../net/span.ts';
-import { namePattern } from '../store/keys.ts';
+import type { Span } from '../net/span.ts';
 import type { StoreTarget } from '../store/target.ts';
 import { defaultDataDir, defaultTimeout } from './defaults.ts';
 import { featureNodes, poolPrefix } from './model.ts';
-import { checkSets, mostSets, type PlacedSet, type RangeSet, readRange, selectorKeys } from './range.ts';
+import {
+  asName,
+  checkSets,
+  mostSets,
+  nameRule,
+  type PlacedSet,
+  type RangeSet,
+  readExclude,
+  readRange,
+  selectorKeys,
+} from './range.ts';
 import { type Route, readRoutes } from './routes.ts';
 import { readStoreTarget } from './store-config.ts';
 
@@ -140,12 +149,6 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
   };
 }
 
-export const nameRule = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"';
-
-export function asName(value: unknown): string | undefined {
-  return typeof value === 'string' && namePattern.test(value) ? value : undefined;
-}
-
 /** A DEL must not come upon the attachments of features. */
 function asNodeName(value: unknown): string | undefined {
   const name = asName(value);
@@ -239,16 +242,6 @@ function checkSetCount(sets: readonly RangeSet[], ipam: Section, cniVersion: str
       );
     }
   }
-}
-
-/** Of a network or of a pool. */
-export function readExclude(section: Section): Span[] {
-  return section.list('exclude').flatMap((item, i) => {
-    const span = typeof item === 'string' ? parseSpan(item) : undefined;
-    if (span !== undefined) return [span];
-    section.problems.add(`${section.pathOf('exclude')}[${i}]`, item, 'must be an address, a subnet, or "first-last"');
-    return [];
-  });
 }
 
 /** runtimeConfig wins over args.cni (CONVENTIONS.md of CNI); CNI_ARGS come last and are the caller's business. */

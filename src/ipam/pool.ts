@@ -5,9 +5,18 @@ import { type Labels, matches, readSelector, type Selector } from '../base/selec
 import type { Resource } from '../kube/resources.ts';
 import type { Family, Ip } from '../net/ip.ts';
 import { type Span, spanOf, subtractSpans } from '../net/span.ts';
-import { type Allotment, asName, nameRule, readExclude } from './config.ts';
+import type { Allotment } from './config.ts';
 import { poolNetwork } from './model.ts';
-import { checkSets, type PlacedSet, type RangeSet, rangeServes, readRange } from './range.ts';
+import {
+  asName,
+  checkSets,
+  nameRule,
+  type PlacedSet,
+  type RangeSet,
+  rangeServes,
+  readExclude,
+  readRange,
+} from './range.ts';
 
 export const addressPools: Resource = {
   apiVersion: 'kube-ipam.io/v1',

@@ -3,7 +3,8 @@ import type { Problems, Section } from '../base/section.ts';
 import { readSelector, type Selector } from '../base/selector.ts';
 import { type Cidr, cidrContains, cidrOf, formatCidr, holdsMapped, lastOf, parseIpWithPrefix } from '../net/cidr.ts';
 import { bits, type Ip, parseIp } from '../net/ip.ts';
-import { type Span, spansOverlap } from '../net/span.ts';
+import { parseSpan, type Span, spansOverlap } from '../net/span.ts';
+import { namePattern } from '../store/keys.ts';
 
 /** One range: addresses `first` to `last` of a subnet are handed out, less the gateway. */
 export interface Range extends Span {
@@ -29,6 +30,12 @@ export const selectorKeys = ['namespaces', 'nodes', 'pods'] as const;
 export type RangeSet = readonly Range[];
 
 export const mostSets = 32;
+
+export const nameRule = 'must start with a letter or digit and hold only letters, digits, "_", "." and "-"';
+
+export function asName(value: unknown): string | undefined {
+  return typeof value === 'string' && namePattern.test(value) ? value : undefined;
+}
 
 /** Reads one range; undefined, with at least one problem noted, when it cannot be used. */
 export function readRange(section: Section, name: string | undefined): Range | undefined {
@@ -100,6 +107,16 @@ function readFixedSpan(section: Section, start: Ip | undefined, end: Ip | undefi
   if (start === undefined || end === undefined) return undefined;
   if (start.value > end.value) return section.wrong('fixedStart', 'lies behind fixedEnd');
   return { family: start.family, first: start.value, last: end.value };
+}
+
+/** What a network or a pool never hands out. */
+export function readExclude(section: Section): Span[] {
+  return section.list('exclude').flatMap((item, i) => {
+    const span = typeof item === 'string' ? parseSpan(item) : undefined;
+    if (span !== undefined) return [span];
+    section.problems.add(`${section.pathOf('exclude')}[${i}]`, item, 'must be an address, a subnet, or "first-last"');
+    return [];
+  });
 }
 
 /** Whether an address may be asked for by name: it lies in the range or in its fixed span. */

@@ -6,7 +6,6 @@ import type { Counter, Metrics } from '../base/metrics.ts';
 import type { Part, PartState } from '../base/part.ts';
 import type { Labels } from '../base/selector.ts';
 import { addressPools } from '../ipam/pool.ts';
-import type { Doubts } from '../ipam/ports.ts';
 import { proveCluster } from '../ipam/service/identity.ts';
 import type { Unclaimed } from '../ipam/service/lend.ts';
 import { recordNetwork } from '../ipam/service/networks.ts';
@@ -414,7 +413,7 @@ class Term implements AsyncDisposable {
 }
 
 /** Of a commit whose fate nobody knows the attachment tells, to the next pass and to gc: no runtime will send a DEL. */
-const noDoubts: Doubts = { has: () => false, leave: () => {}, clear: () => {} };
+const noDoubts: PatientSurroundings['doubts'] = { has: () => false, leave: () => {}, clear: () => {} };
 
 function addressesOf({ status }: KubeObject & { readonly status?: unknown }): readonly Span[] {
   const addresses = listOf(fieldsOf(status).addresses).map(entry => fieldsOf(entry).address);

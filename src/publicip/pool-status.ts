@@ -2,7 +2,7 @@
 import { FailureError } from '../base/errors.ts';
 import { isObject } from '../base/section.ts';
 import { type Pool, readPool, setOf, spansOf } from '../ipam/pool.ts';
-import type { Surroundings } from '../ipam/ports.ts';
+import type { PatientSurroundings } from '../ipam/service/patience.ts';
 import type { KubeObject } from '../kube/objects.ts';
 import { totalSize } from '../net/span.ts';
 import { fieldsOf, listOf } from './fields.ts';
@@ -42,7 +42,7 @@ export function readPools(objects: readonly PoolObject[], space: string): Pools 
 }
 
 /** How many addresses the pool may give, and how many of them have an owner of any kind. One read of the store. */
-export async function countPool({ kv, keys, deadline }: Surroundings, pool: Pool): Promise<PoolCounts> {
+export async function countPool({ kv, keys, deadline }: PatientSurroundings, pool: Pool): Promise<PoolCounts> {
   const count = async (family: 4 | 6): Promise<Counts | undefined> => {
     if (setOf(pool, family) === undefined) return undefined;
     const spans = spansOf(pool, family);
