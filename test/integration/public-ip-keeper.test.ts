@@ -8,6 +8,7 @@ import { converse } from '../../src/host/exec.ts';
 import { KeeperRunningError } from '../../src/publicip/keeper/parent.ts';
 import type { KeeperConfig, Report } from '../../src/publicip/keeper/protocol.ts';
 import { type GrpcKv, openGrpc } from '../../src/store/etcd/grpc.ts';
+import type { EtcdCluster, EtcdMember } from '../helpers/etcd.ts';
 import { searchPath, whyNoMachine } from '../helpers/machine.ts';
 import { monotonic } from '../helpers/public-ip/clock.ts';
 import { KeeperWorld, Kept, keeperCommand, keeperConfig } from '../helpers/public-ip/keeper.ts';
@@ -497,6 +498,46 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     expect(gone.length).toBeGreaterThanOrEqual(4);
   }, 170_000);
 });
+
+describe.skipIf(why !== undefined)(`a keeper with three members of etcd${why === undefined ? '' : ` (${why})`}`, () => {
+  it.each(['stopped', 'killed'])(
+    'drops nothing when the one that it uses is %s, nor when that is the leader',
+    async how => {
+      await using world = await KeeperWorld.start(['node-a'], { members: 3 });
+      await using kv = openGrpc(world.etcd.target());
+      const [node] = world.segment.nodes as [Station];
+      const address = '192.168.1.1';
+      await using judge = await SeenJudge.start(world.segment.client.machine, [address]);
+      await using kept = await Kept.start(kv, node, keeperConfig(world.etcd, node, '/kiwi/', { ttl: 10 }));
+      expect(await kept.own(address)).toEqual({});
+      await judge.firstAnswer(address, 0);
+      const from = monotonic();
+      const [first] = world.etcd.members;
+      const leader = await leaderOf(world.etcd);
+      const victims = [first!, ...(leader === first ? [] : [leader])];
+      for (const member of victims) {
+        await (how === 'stopped' ? member.stop() : member.kill());
+        await sleep(15_000);
+        if (how === 'stopped') member.cont();
+        else await member.restart();
+        await sleep(2000);
+      }
+      expect(kept.heard('fenced')).toEqual([]);
+      expect(kept.heard('lost')).toEqual([]);
+      expect(judge.silence(address, from)).toBeLessThan(500);
+    },
+    120_000,
+  );
+});
+
+async function leaderOf(etcd: EtcdCluster): Promise<EtcdMember> {
+  const status = JSON.parse(await etcd.ctl('endpoint', 'status', '--write-out', 'json')) as {
+    readonly Endpoint: string;
+    readonly Status: { readonly leader: number; readonly header: { readonly member_id: number } };
+  }[];
+  const { Endpoint } = status.find(({ Status }) => Status.leader === Status.header.member_id)!;
+  return etcd.members.find(({ endpoint }) => endpoint === Endpoint)!;
+}
 
 const soon = () => deadlineIn(20_000);
 
