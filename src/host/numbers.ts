@@ -28,6 +28,12 @@ export const publicIp = {
   returnPath: { table: 80, mainPriority: 32_761, priority: 32_762 },
 } as const;
 
+/**
+ * Devices on which proxies put the address of every Service, on every node: kube-proxy's in IPVS mode, and the router's.
+ * Whether they answer for it on the network is a matter of arp_ignore.
+ */
+export const proxyDevices: readonly string[] = ['kube-ipvs0', 'kube-dummy-if'];
+
 /** The longest label and interface name of Linux, in bytes (IFNAMSIZ less the end mark). */
 const longestName = 15;
 

@@ -45,6 +45,8 @@ export interface ClaimsView {
    * still answer for it (N4).
    */
   readonly freeFrom: ReadonlyMap<string, number>;
+  /** Addresses that somebody asked their owner to hand over, and to which agent: its id, "" for whichever is next. */
+  readonly moves: ReadonlyMap<string, string>;
 }
 
 export type ClaimsEvent =
@@ -57,7 +59,7 @@ export type ClaimsEvent =
       readonly before: Owner | undefined;
       readonly now: Owner | undefined;
     }
-  | { readonly type: 'released'; readonly address: string }
+  | { readonly type: 'released' | 'move'; readonly address: string }
   /** The watch is interrupted (why), or events flow again (undefined). */
   | { readonly type: 'connection'; readonly trouble: string | undefined };
 
@@ -69,6 +71,8 @@ export interface Released {
   readonly at: number;
   readonly revision: number;
 }
+
+const kinds = ['agents', 'publicips', 'released', 'moves'] as const;
 
 /** The keys under one prefix, which begins and ends with "/". */
 export class ClaimKeys {
@@ -90,10 +94,14 @@ export class ClaimKeys {
     return `${this.prefix}released/${address}`;
   }
 
+  move(address: string): string {
+    return `${this.prefix}moves/${address}`;
+  }
+
   /** Keys of others under the prefix are none of this program's business. */
-  parse(key: string): ['agents' | 'publicips' | 'released' | undefined, string] {
+  parse(key: string): [(typeof kinds)[number] | undefined, string] {
     const [kind = '', name = '', ...more] = key.slice(this.prefix.length).split('/');
-    const known = (['agents', 'publicips', 'released'] as const).find(one => one === kind);
+    const known = kinds.find(one => one === kind);
     return name === '' || more.length > 0 ? [undefined, name] : [known, name];
   }
 }
@@ -105,6 +113,7 @@ export class ClaimsState {
   readonly #owners = new Map<string, Owner>();
   readonly #released = new Map<string, Released>();
   readonly #freeFrom = new Map<string, number>();
+  readonly #moves = new Map<string, string>();
   /** Keys that this process wrote, and the revision: the watch brings what is older later. */
   readonly #ahead = new Map<string, number>();
   #revision = 0;
@@ -129,6 +138,7 @@ export class ClaimsState {
       owners: new Map(this.#owners),
       released: new Map(this.#released),
       freeFrom: new Map(this.#freeFrom),
+      moves: new Map(this.#moves),
     };
     return this.#view;
   }
@@ -181,6 +191,7 @@ export class ClaimsState {
       ...[...this.#agents.keys()].map(id => this.#keys.agent(id)),
       ...[...this.#owners.keys()].map(address => this.#keys.claim(address)),
       ...[...this.#released.keys()].map(address => this.#keys.mark(address)),
+      ...[...this.#moves.keys()].map(address => this.#keys.move(address)),
     ];
     const events: WatchEvent[] = [
       ...found.map(entry => ({ type: 'put', entry }) as const),
@@ -202,6 +213,7 @@ export class ClaimsState {
     return [
       ...of('agents').map(({ name, entry }) => this.#setAgent(name, entry)),
       ...of('released').map(({ name, entry }) => this.#setReleased(name, entry)),
+      ...of('moves').map(({ name, entry }) => this.#setMove(name, entry)),
       ...of('publicips').flatMap(({ name, entry }) => this.#setOwner(name, entry)),
     ];
   }
@@ -222,6 +234,12 @@ export class ClaimsState {
       this.#released.set(address, { id, ...(to && { to }), at, revision: entry.revision });
     }
     return { type: 'released', address };
+  }
+
+  #setMove(address: string, entry: Entry | undefined): ClaimsEvent {
+    if (entry === undefined) this.#moves.delete(address);
+    else this.#moves.set(address, entry.value);
+    return { type: 'move', address };
   }
 
   #setOwner(address: string, entry: Entry | undefined): ClaimsEvent[] {

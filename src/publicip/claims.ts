@@ -47,6 +47,9 @@ const listTime = 5000;
 /** Tries of a commit that loses to changes of keys which are ours all the same. */
 const mostTries = 4;
 
+/** Seconds for which an owner is asked to hand an address over. */
+const wishTime = 30;
+
 /** Claims put on a new lease in one commit. */
 const batchOfAdoption = 50;
 
@@ -190,7 +193,11 @@ export class Claims implements AsyncDisposable {
       const result = await this.#kv.commit(
         {
           conditions: [asSeen(key, owner.revision)],
-          writes: [{ delete: key }, ...(lease === undefined ? [] : [{ put: mark, value, lease }])],
+          writes: [
+            { delete: key },
+            { delete: this.#keys.move(address) },
+            ...(lease === undefined ? [] : [{ put: mark, value, lease }]),
+          ],
           otherwise: [{ key }],
         },
         deadline,
@@ -198,13 +205,26 @@ export class Claims implements AsyncDisposable {
       if (result.won) {
         const { revision } = result;
         const put = lease === undefined ? [] : [{ key: mark, value, lease, revision, created: revision }];
-        this.#wrote(put, [key], revision);
+        this.#wrote(put, [key, this.#keys.move(address)], revision);
         return true;
       }
       if (tries === mostTries) throw busy(`the claim of ${address}`);
       const [claim] = result.answers[0]!.entries;
       owner = claim && ownerOf(claim);
     }
+  }
+
+  /**
+   * Asks the owner to hand the address over: to the agent of that id, or to whichever is next in line. The wish goes with
+   * the hand-over, or after half a minute. False: nobody owns the address, or that agent does.
+   */
+  async askToMove(address: string, to: string | undefined, deadline: Deadline): Promise<boolean> {
+    const key = this.#keys.claim(address);
+    const [claim] = (await this.#kv.read([{ key }], deadline)).answers[0]!.entries;
+    if (claim === undefined || claim.value === to) return false;
+    const conditions = [asSeen(key, claim.revision)];
+    const writes = [{ put: this.#keys.move(address), value: to ?? '', ttl: wishTime }];
+    return (await this.#kv.commit({ conditions, writes }, deadline)).won;
   }
 
   /**

@@ -64,6 +64,7 @@ function standing({
     owners: new Map(owner === undefined ? [] : [[address, { id: owner, lease: `lease-${owner}`, revision: 2 }]]),
     released: new Map(released === undefined ? [] : [[address, { id: released, at: 0, revision: 3 }]]),
     freeFrom: new Map(),
+    moves: new Map(),
   };
   const members = membersOf(claims.agents, 'default');
   const owners = new Map([...claims.owners].map(([key, { id }]) => [key, id]));
@@ -175,6 +176,7 @@ it('moving: where to', () => {
     owners: new Map(wants.map(one => [one.address, { id: 'a', lease: 'lease-a', revision: 2 }])),
     released: new Map(),
     freeFrom: new Map(),
+    moves: new Map(),
   };
   const all = standingsOf({ wants, refusals: [], cluster: 'default', claims, members, plan: made, records: new Map() });
   expect(all.map(({ state }) => state).sort()).toEqual(['held', 'moving']);

@@ -135,6 +135,23 @@ describe.each([engines()[0]!, engines().at(-1)!])('on etcd $version', engine => 
     await vi.waitFor(() => expect(a.claims.view().released.has(address)).toBe(false), 10_000);
   });
 
+  it('carries the wish to move an address to its owner, until it is handed over', async () => {
+    const { joined } = cell();
+    await using a = await joined('a');
+    await using b = await joined('b');
+    const address = newAddress();
+    expect(await b.claims.askToMove(address, 'b', soon())).toBe(false);
+    await a.claims.claim(address, a.lease, web, soon());
+    expect(await b.claims.askToMove(address, 'a', soon())).toBe(false);
+    expect(await b.claims.askToMove(address, undefined, soon())).toBe(true);
+    await vi.waitFor(() => expect(a.claims.view().moves.get(address)).toBe(''), 10_000);
+    expect(await b.claims.askToMove(address, 'b', soon())).toBe(true);
+    await vi.waitFor(() => expect(a.claims.view().moves.get(address)).toBe('b'), 10_000);
+    expect(await a.claims.release(address, { to: 'b' }, soon())).toBe(true);
+    expect(a.claims.view().moves.has(address)).toBe(false);
+    await vi.waitFor(() => expect(b.claims.view().moves.has(address)).toBe(false), 10_000);
+  });
+
   it('waits for the owner of a claim that somebody deleted, but for nobody who is gone', async () => {
     const { joined, prefix } = cell();
     await using a = await joined('a');

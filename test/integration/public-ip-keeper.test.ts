@@ -117,6 +117,20 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     await node.machine.must(['ip', 'address', 'del', `${there}/128`, 'dev', 'lo']);
   });
 
+  it('minds no address that a proxy has on a device of its own', async () => {
+    await using kept = await start();
+    const [v4] = pair();
+    await node.machine.must(['ip', 'link', 'add', 'kube-ipvs0', 'type', 'bridge']);
+    await node.machine.must(['ip', 'address', 'add', `${v4}/32`, 'dev', 'kube-ipvs0']);
+    expect(await kept.own(v4)).toEqual({});
+    await eventually(() => answers(v4));
+    expect(await shown()).toContain(`${v4}/32`);
+    expect([...(await kept.keeper.drop([v4]))]).toEqual([]);
+    expect(await shown()).not.toContain(`${v4}/32`);
+    expect(await node.machine.must(['ip', 'address', 'show', 'dev', 'kube-ipvs0'])).toContain(`${v4}/32`);
+    await node.machine.must(['ip', 'link', 'del', 'kube-ipvs0']);
+  });
+
   it('that is killed leaves everything to run out before the lease does', async () => {
     const kept = await start();
     const [v4, v6] = pair();

@@ -1,7 +1,7 @@
 // Our addresses on the interface: put with a lifetime, known by label or note, and read back after each write.
 import { deadlineIn } from '../../base/clock.ts';
 import { IpBatch, type LinkAddress, readLinks } from '../../host/ip.ts';
-import { labelOn } from '../../host/numbers.ts';
+import { labelOn, proxyDevices } from '../../host/numbers.ts';
 import { bits, formatIp, type Ip } from '../../net/ip.ts';
 import { Notes } from './notes.ts';
 
@@ -30,6 +30,8 @@ export class Addresses implements AsyncDisposable {
     const ours = new Map<string, LinkAddress>();
     const foreign = new Map<string, string>();
     for (const { name, addresses } of await readLinks(deadlineIn(toolTime))) {
+      // What a proxy has on every node is no sign that this one is meant.
+      if (proxyDevices.includes(name)) continue;
       for (const address of addresses) {
         const text = formatIp(address.ip);
         if (this.#isOurs(name, address)) ours.set(text, address);
