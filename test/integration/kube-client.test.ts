@@ -354,7 +354,7 @@ describe.skipIf(obstacle !== undefined)('against a real API server', () => {
     afterAll(() => client?.[Symbol.asyncDispose]());
 
     it('says at once what is wrong with its configuration', async () => {
-      expect(await failure(openClient({ kubeconfig: '/nowhere', env: {} }))).toMatchObject({ code: code.config });
+      expect(await failure(openClient({ kubeconfig: '/nowhere', env: {} }))).toMatchObject({ code: code.tryAgain });
       expect((await failure(openClient({ env: {} }))).message).toMatch(/this is no pod/);
     });
 

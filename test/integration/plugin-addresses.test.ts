@@ -98,7 +98,7 @@ onEachStore(here => {
       expect(error).toMatchObject({ code: 11, msg: expect.stringContaining('127.0.0.1:1') });
       const absent = confOf(here.site, { ...subnet, kubeConfig: `${kubeConfig}.absent` });
       const without = await call('ADD', { conf: absent, containerID: 'c', args: pod });
-      expect(without.error).toMatchObject({ code: 7, msg: expect.stringContaining(`${kubeConfig}.absent`) });
+      expect(without.error).toMatchObject({ code: 11, msg: expect.stringContaining(`${kubeConfig}.absent`) });
       for (const one of [kube, absent]) expect((await call('DEL', { conf: one, args: pod })).exitCode).toBe(0);
       expect(await here.site.remains()).toEqual([]);
     });
