@@ -218,6 +218,16 @@ describe.each(all)('etcd $version', engine => {
     await seen.end;
   }, 60_000);
 
+  test.concurrent('a watch ends with its signal at any time, also while it is being opened', async () => {
+    for (let ms = 0; ms < 10; ms++) {
+      const stop = new AbortController();
+      const seen = collect(kv.watch('/nothing/', 1, { signal: stop.signal }));
+      if (ms > 0) await sleep(ms - 1);
+      stop.abort();
+      await seen.end;
+    }
+  });
+
   test.concurrent('a kept lease holds its key; revoked, it takes the key along at once', async () => {
     const lease = await kv.keepLease(2, soon());
     const commit = { conditions: [{ absent: '/lease/a' }], writes: [{ put: '/lease/a', value: 'v', lease: lease.id }] };

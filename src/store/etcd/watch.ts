@@ -70,6 +70,8 @@ export async function* watch(
     if (opened.failure === undefined) {
       const stop = () => opened.stream.cancel();
       signal.addEventListener('abort', stop);
+      // It may have come while the stream was opened, and comes only once.
+      if (signal.aborted) stop();
       try {
         for await (const batch of follow(streams, opened.stream, place, endpoint, options)) {
           place.next = batch.revision + 1;
