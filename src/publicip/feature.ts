@@ -470,6 +470,7 @@ export class PublicIps implements Part {
       wanted: new Set(this.#wants.wants.map(({ address }) => address)),
       owners: view.owners,
       handedTo: new Map([...view.released].flatMap(([address, { to }]) => (to === undefined ? [] : [[address, to]]))),
+      moves: view.moves,
       plan: this.#plan,
       held: this.#held,
       busy: new Set(this.#busy.keys()),

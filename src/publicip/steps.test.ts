@@ -16,6 +16,7 @@ function situation(changes: Partial<Situation> = {}): Situation {
     wanted: new Set([a]),
     owners: new Map(),
     handedTo: new Map(),
+    moves: new Map(),
     plan: planOf({ [a]: ['me', 'other', 'third'] }),
     held: new Set(),
     busy: new Set(),
@@ -82,6 +83,17 @@ describe('an address of ours', () => {
       ...nothing,
       release: [{ address: a }],
     });
+  });
+
+  it('moves when somebody asks for it, to whom that is, if that node may have it', () => {
+    const steps = (wish: string, ...ids: string[]) =>
+      stepsOf(situation({ owners: mine, held: new Set([a]), plan: line(...ids), moves: new Map([[a, wish]]) })).release;
+    expect(steps('', 'me', 'other', 'third')).toEqual([{ address: a, to: 'other' }]);
+    expect(steps('', 'other', 'me')).toEqual([{ address: a, to: 'other' }]);
+    expect(steps('third', 'me', 'other', 'third')).toEqual([{ address: a, to: 'third' }]);
+    expect(steps('stranger', 'me', 'other')).toEqual([]);
+    expect(steps('me', 'me', 'other')).toEqual([]);
+    expect(steps('', 'me')).toEqual([]);
   });
 
   it('moves for balance only when it may, and only as the first of all moves', () => {

@@ -23,6 +23,8 @@ export interface Situation {
   readonly owners: ReadonlyMap<string, Owner>;
   /** To whom an address without owner was handed, where it was. */
   readonly handedTo: ReadonlyMap<string, string>;
+  /** Addresses whose owner somebody asked to hand them over: to that agent, or with "" to the next in line. */
+  readonly moves: ReadonlyMap<string, string>;
   readonly plan: Plan;
   /** Addresses for which this node answers. */
   readonly held: ReadonlySet<string>;
@@ -78,10 +80,13 @@ function isOurs({ me, lease, owners }: Situation, address: string): boolean {
 }
 
 function leavingOf(situation: Situation, address: string): { address: string; to?: string } | undefined {
-  const { me, wanted, plan, mayMove } = situation;
+  const { me, wanted, plan, mayMove, moves } = situation;
   if (!wanted.has(address)) return { address };
   const line = plan.lines.get(address) ?? [];
   if (!line.includes(me)) return line[0] === undefined ? { address } : { address, to: line[0] };
+  const wish = moves.get(address);
+  const asked = line.find(id => id !== me && (wish === '' || wish === id));
+  if (asked !== undefined) return { address, to: asked };
   if (!mayMove) return undefined;
   // Only the first move that the plan asks of anybody: balance is never worth two gaps at once.
   const [move] = plan.moves;

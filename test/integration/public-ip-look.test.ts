@@ -226,3 +226,41 @@ describe('public-ip drain', () => {
     expect(gone).toMatchObject({ code: 1, stdout: '', stderr: expect.stringMatching(/node-z/) });
   });
 });
+
+describe('public-ip move', () => {
+  const address = '192.168.1.97';
+  const move = (...argv: string[]) =>
+    runProcess(sources[0], [
+      ...[sources[1], 'public-ip', 'move', ...argv],
+      ...['--etcd-endpoint', plane.etcd.endpoints.join(','), '--conf-dir', '/nowhere'],
+    ]);
+
+  beforeAll(async () => {
+    await join('node-e', {}, [address]);
+    await join('node-f', {});
+  });
+
+  it('asks the owner, and tells when it keeps the address', async () => {
+    expect(await move(address, 'node-f', '--wait', '0.5')).toEqual({
+      code: 1,
+      stdout: '',
+      stderr: `${address} is still on node-e; "kube-ipam public-ip why ADDRESS" says who may carry it\n`,
+    });
+    const wish = (await kv.read([{ key: `/kiwi/moves/${address}` }], soon())).answers[0]!.entries[0];
+    expect(wish).toMatchObject({ value: 'node-f', lease: expect.stringMatching(/^\d+$/) });
+  });
+
+  it('waits until another has it', async () => {
+    const waiting = move(address, '--wait', '60');
+    await sleep(1000);
+    await kv.commit({ conditions: [], writes: [{ put: `/kiwi/publicips/${address}`, value: 'node-f' }] }, soon());
+    expect(await waiting).toEqual({ code: 0, stdout: `${address} is on node-f now\n`, stderr: '' });
+    expect(await move(address, 'node-f')).toEqual({ code: 0, stdout: `node-f has ${address} already\n`, stderr: '' });
+  });
+
+  it('asks nobody where there is nobody', async () => {
+    expect(await move('192.168.1.3')).toMatchObject({ code: 1, stderr: '192.168.1.3: no node has claimed it\n' });
+    expect(await move(address, 'node-z')).toMatchObject({ code: 1, stderr: 'node-z: no agent runs there\n' });
+    expect(await move('web')).toMatchObject({ code: 2, stderr: expect.stringContaining('is no address') });
+  });
+});

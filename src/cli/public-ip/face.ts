@@ -20,6 +20,7 @@ export const entries: readonly Entry[] = [
     'give Services addresses of pools, for the whole cluster',
     () => import('./allocator.ts'),
   ),
+  entry('change', 'move', 'have an address handed over to another node', () => import('./move.ts')),
   entry('change', 'drain', 'have a node give its public addresses to the others', () => import('./drain.ts')),
   entry('change', 'cleanup', 'remove what public addresses left on this host', () => import('./cleanup.ts')),
 ];
