@@ -94,7 +94,7 @@ export class Allocation {
     }
     const chosen = new Map<string, readonly Chosen[]>();
     for (const [uid, loans] of lent) chosen.set(uid, loans.flatMap(chosenOf));
-    for (const wish of [...demand.wishes.values()].sort(oldestFirst)) {
+    for (const wish of [...demand.wishes.values()].sort(inTurn)) {
       if (signal.aborted) break;
       await this.#serve(wish, lent.get(wish.ref.uid) ?? [], demand, chosen);
     }
@@ -118,6 +118,7 @@ export class Allocation {
 
   async #serve(wish: Wish, loans: readonly Lent[], demand: Demand, chosen: Map<string, readonly Chosen[]>) {
     const own: Chosen[] = [];
+    const addresses: string[] = [];
     for (const family of wish.families) {
       const ofFamily = loans.filter(({ id }) => id.ifname === lendingId(holderOf(wish.ref), '', family).ifname);
       const had = ofFamily.flatMap(chosenOf);
@@ -125,14 +126,21 @@ export class Allocation {
       // What it has already is better than nothing while it cannot have what it wants.
       const one = fitting[0] ?? (await this.#lend(wish, family, demand, chosen)) ?? had.sort(byPublished(wish))[0];
       if (one !== undefined) own.push(one);
+      addresses.push(...(one === undefined ? await this.#unowned(wish, family) : [formatIp(one.ip)]));
       chosen.set(wish.ref.uid, own);
     }
-    const addresses = own.map(({ ip }) => formatIp(ip));
     if (addresses.join() !== wish.published.join()) await this.#ports.publish(wish, addresses);
     for (const { id, addresses: listed } of loans) {
       const keep = own.filter(one => sameId(one.id, id)).map(({ ip }) => ip);
       if (!listed.every(ip => keep.some(kept => sameIp(kept, ip)))) await this.#reclaim(id, keep);
     }
+  }
+
+  /** What its status has and nobody owns: an allocator that was led to the wrong store, or to no pool, must wipe out nothing. */
+  async #unowned({ published }: Wish, family: Family): Promise<readonly string[]> {
+    const ips = published.flatMap(text => parseIp(text) ?? []).filter(ip => ip.family === family);
+    const records = ips.length === 0 ? [] : await readRecords(this.#ports.around, ips);
+    return ips.filter(ip => !records.some(record => sameIp(record.ip, ip))).map(formatIp);
   }
 
   async #reclaim(id: AttachmentId, keep: readonly Ip[]): Promise<void> {
@@ -261,6 +269,12 @@ function denialFor(error: unknown): Denial | undefined {
   if (error instanceof HeldError) return { reason: 'AddressInUse', message };
   if (error.code === code.exhausted) return { reason: 'PoolExhausted', message };
   return error.code === code.config ? { reason: 'AddressForbidden', message } : undefined;
+}
+
+/** Who has an address already comes first: where the store has lost it, nobody else must be given it. */
+function inTurn(a: Wish, b: Wish): number {
+  const hasNone = ({ published }: Wish) => Number(published.length === 0);
+  return hasNone(a) - hasNone(b) || oldestFirst(a, b);
 }
 
 export function holderOf({ namespace, name, uid }: ServiceRef): ServiceHolder {

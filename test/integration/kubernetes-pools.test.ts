@@ -2,7 +2,8 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, test } from 'vitest';
+import { parseAllDocuments } from 'yaml';
 import { deadlineIn, renewableDeadline } from '../../src/base/clock.ts';
 import { Log } from '../../src/base/log.ts';
 import { Metrics } from '../../src/base/metrics.ts';
@@ -21,12 +22,22 @@ import { Keys } from '../../src/store/keys.ts';
 import { afterPrefix } from '../../src/store/kv.ts';
 import { ApiRefusal } from '../helpers/kubernetes/api.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
+import type { Rendered } from '../helpers/manifests.ts';
 import { project } from '../helpers/project.ts';
 
 const obstacle = whyNoControlPlane();
 const soon = { timeout: 60_000, interval: 50 };
 const pools = '/apis/kube-ipam.io/v1/addresspools';
 const grace = 1000;
+
+/** Everything is done with the rights that the manifests give, and no others. */
+const account = { name: 'system:serviceaccount:kube-system:kube-ipam-allocator', token: 'token-of-the-allocator' };
+const rbac = '/apis/rbac.authorization.k8s.io/v1';
+const rights = Object.fromEntries(
+  parseAllDocuments(readFileSync(join(project, 'deploy/allocator/rbac.yaml'), 'utf8'))
+    .map(document => document.toJS() as Rendered)
+    .map(object => [object.kind, object]),
+);
 
 interface Service {
   readonly metadata: { readonly name: string; readonly namespace: string; readonly uid: string };
@@ -47,9 +58,15 @@ describe.skipIf(obstacle !== undefined)('a cluster with pools', () => {
   let tests = 0;
 
   beforeAll(async () => {
-    // The flag that comes last counts.
-    plane = await startControlPlane({ flags: ['--service-cluster-ip-range', '10.96.0.0/16,fd00:96::/108'] });
-    client = await openClient({ kubeconfig: plane.adminKubeconfig, env: {} });
+    plane = await startControlPlane({
+      // The flag that comes last counts.
+      flags: ['--service-cluster-ip-range', '10.96.0.0/16,fd00:96::/108'],
+      users: [account],
+    });
+    client = await openClient({ kubeconfig: plane.kubeconfig({ token: account.token }), env: {} });
+    const { ClusterRole, ClusterRoleBinding } = rights;
+    await plane.api('POST', `${rbac}/clusterroles`, ClusterRole);
+    await plane.api('POST', `${rbac}/clusterrolebindings`, ClusterRoleBinding);
     kv = openGrpc(plane.etcd.target());
     const crd = parseYaml(readFileSync(join(project, 'deploy/base/addresspools.yaml'), 'utf8'));
     await plane.api('POST', '/apis/apiextensions.k8s.io/v1/customresourcedefinitions', crd);
@@ -69,14 +86,29 @@ describe.skipIf(obstacle !== undefined)('a cluster with pools', () => {
     await makeNamespace(namespace, { team: `team-${tests}` });
   });
 
+  // The next allocator has another space, in which none of them would get anything.
+  afterEach(async () => {
+    const { items } = await plane.api<{ items: readonly Service[] }>('GET', '/api/v1/services');
+    const own = items.filter(({ metadata }) => metadata.name !== 'kubernetes');
+    await Promise.all(own.map(({ metadata: { namespace: where, name } }) => plane.api('DELETE', pathOf(name, where))));
+    await plane.api('DELETE', pools);
+  });
+
   afterAll(async () => {
     await kv?.[Symbol.asyncDispose]();
     await client?.[Symbol.asyncDispose]();
     await plane?.[Symbol.asyncDispose]();
   });
 
-  const makeNamespace = (name: string, labels: object = {}) =>
-    plane.api('POST', '/api/v1/namespaces', { metadata: { name, labels } });
+  /** With the rights to a Lease in it, as the allocator has them in its own. */
+  const makeNamespace = async (name: string, labels: object = {}) => {
+    await plane.api('POST', '/api/v1/namespaces', { metadata: { name, labels } });
+    const { Role, RoleBinding } = rights;
+    for (const object of [Role!, RoleBinding!]) {
+      const there = { ...object, metadata: { ...object.metadata, namespace: name } };
+      await plane.api('POST', `${rbac}/namespaces/${name}/${object.kind.toLowerCase()}s`, there);
+    }
+  };
   /** A pool of this test's space, for its own namespaces. */
   const makePool = (name: string, spec: object) =>
     plane.api('POST', pools, {
@@ -413,7 +445,8 @@ describe.skipIf(obstacle !== undefined)('a cluster with pools', () => {
 
     it('one leads; another goes on where it was, and nobody notices', async () => {
       await makePool('public', range(10, 30));
-      const first = await allocator();
+      await using first = await allocator();
+      await expect.poll(() => first.one.state().ready, soon).toBe(true);
       await using second = await allocator();
       for (let i = 0; i < 4; i++) await makeService(`a-${i}`);
       for (let i = 0; i < 4; i++) await expect.poll(() => published(`a-${i}`), soon).toHaveLength(1);
@@ -464,6 +497,25 @@ describe.skipIf(obstacle !== undefined)('a cluster with pools', () => {
       await expect.poll(lentTo, soon).toEqual(['a', 'b', 'c']);
       expect([await published('a'), await published('b')]).toEqual([['192.0.2.17'], before]);
       await inOrder();
+    });
+
+    it('what a Service has in its status is wiped out only where another owns it', async () => {
+      await makeService('a');
+      await makeService('b');
+      const put = (name: string, ip: string) =>
+        patch(`${pathOf(name)}/status`, { status: { loadBalancer: { ingress: [{ ip }] } } });
+      await put('a', '192.0.2.77');
+      await put('b', '192.0.2.78');
+      const reserved = { put: keys.address(parseIp('192.0.2.78')!), value: '{"kind":"reserved","cluster":"default"}' };
+      await kv.commit({ conditions: [], writes: [reserved] }, deadlineIn(9000));
+      await using _ = await allocator();
+      await eventually('b', []);
+      expect(await published('a')).toEqual(['192.0.2.77']);
+      await expect.poll(() => reasons('a'), soon).toEqual([expect.stringMatching(/^PoolUnknown: /)]);
+      // Once there is a pool that has it, it is its own.
+      await makePool('public', range(70, 79));
+      await expect.poll(lentTo, soon).toEqual(['a', 'b', undefined]);
+      expect(await published('a')).toEqual(['192.0.2.77']);
     });
 
     it('a record that is lost is written again, by the next scan', async () => {
