@@ -77,8 +77,30 @@ describe('kustomize and chart', () => {
   ] as const)('are the same objects: %s', ([folder, values], { skip }) => {
     if (obstacle !== undefined) skip(obstacle);
     const plain = comparable(kustomized(join(deploy, folder)));
-    expect(Object.keys(plain).length).toBe(folder === 'base' ? 10 : 1);
+    expect(Object.keys(plain).length).toBe(folder === 'base' ? 11 : 1);
     expect(comparable(charted(values))).toEqual(plain);
+  });
+
+  it('are the same objects: base with the allocator', ({ skip }) => {
+    if (obstacle !== undefined) skip(obstacle);
+    const folder = mkdtempSync(join(tmpdir(), 'kube-ipam-deploy-'));
+    try {
+      cpSync(deploy, folder, { recursive: true });
+      const overlay = join(folder, 'base-and-allocator');
+      mkdirSync(overlay);
+      const lines = [
+        'kind: Kustomization',
+        'namespace: kube-system',
+        'resources: [../base]',
+        'components: [../allocator]',
+      ];
+      writeFileSync(join(overlay, 'kustomization.yaml'), `${lines.join('\n')}\n`);
+      const plain = comparable(kustomized(overlay));
+      expect(Object.keys(plain).length).toBe(11 + 6);
+      expect(comparable(charted({ allocator: { enabled: true } }))).toEqual(plain);
+    } finally {
+      rmSync(folder, { recursive: true, force: true });
+    }
   });
 
   it('have the version of the program', ({ skip }) => {
@@ -277,7 +299,7 @@ describe('the chart', () => {
   it('has its values described, with their defaults', () => {
     const defaults = parse(readFileSync(join(chart, 'values.yaml'), 'utf8')) as Record<string, unknown>;
     const names = Object.entries(defaults).flatMap(([name, value]) =>
-      ['image', 'network', 'etcd', 'cni', 'agent'].includes(name)
+      ['image', 'network', 'etcd', 'cni', 'agent', 'allocator'].includes(name)
         ? Object.keys(value as object).map(key => `${name}.${key}`)
         : [name],
     );
