@@ -7,6 +7,7 @@ import { readGateways, readLinks } from '../host/ip.ts';
 import { type ChainRule, chooseBackend, MangleChain } from '../host/iptables.ts';
 import { publicIp } from '../host/numbers.ts';
 import { syncReturnPath } from '../host/return-path.ts';
+import { readSysctl } from '../host/sysctl.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
 import type { Config } from './config.ts';
 import type { Host } from './feature.ts';
@@ -28,7 +29,9 @@ export function hostOf(config: Config, undo: () => Promise<void>): Host {
   return {
     async look() {
       const [links, gateways] = await Promise.all([readLinks(soon()), readGateways(soon())]);
-      return { links, gateways: gateways.map(ipOf) };
+      // The kernel goes by the greater one.
+      const ignores = ['all', dev].some(one => Number(readSysctl(`net/ipv4/conf/${one}/arp_ignore`) ?? 0) > 0);
+      return { links, gateways: gateways.map(ipOf), answersForOthers: !ignores };
     },
     async syncRules(wants) {
       await (await openChain()).sync(rulesOf(wants, config.mark), soon());

@@ -6,7 +6,7 @@ import type { Part, PartState } from '../base/part.ts';
 import { matches } from '../base/selector.ts';
 import { version } from '../base/version.ts';
 import type { Link } from '../host/ip.ts';
-import { labelOn } from '../host/numbers.ts';
+import { labelOn, proxyDevices } from '../host/numbers.ts';
 import type { EventSubject, EventType } from '../kube/events.ts';
 import { formatIp, type Ip } from '../net/ip.ts';
 import { Announcer } from './announcer.ts';
@@ -58,7 +58,12 @@ const longestReason = 200;
 /** What is done to this host beside gate and addresses, which are the keeper's. */
 export interface Host {
   /** Rejects when the kernel cannot be read. */
-  look(): Promise<{ readonly links: readonly Link[]; readonly gateways: readonly Ip[] }>;
+  look(): Promise<{
+    readonly links: readonly Link[];
+    readonly gateways: readonly Ip[];
+    /** Whether the interface answers for IPv4 addresses of other devices, as without arp_ignore. */
+    readonly answersForOthers: boolean;
+  }>;
   /** Packets to the wanted addresses are marked, on every node, owner or not. */
   syncRules(wants: readonly Want[]): Promise<void>;
   /** Replies from these leave by the gateway that was asked for. */
@@ -130,6 +135,7 @@ export class PublicIps implements Part {
   readonly #unownedSince = new Map<string, number>();
   #links: readonly Link[] = [];
   #gateways: readonly Ip[] = [];
+  #answersForOthers = false;
   #carrierSince: number | undefined;
   #membersSince = performance.now();
   #members = '';
@@ -342,9 +348,10 @@ export class PublicIps implements Part {
     const left = this.#lookedAt + hostInterval - performance.now();
     if (left > 0) return left;
     this.#lookedAt = performance.now();
-    const { links, gateways } = await host.look();
+    const { links, gateways, answersForOthers } = await host.look();
     this.#links = links;
     this.#gateways = gateways;
+    this.#answersForOthers = answersForOthers;
     const hasCarrier = links.find(({ name }) => name === config.interface)?.carrier === true;
     this.#carrierSince = hasCarrier ? (this.#carrierSince ?? performance.now()) : undefined;
     return lookInterval;
@@ -563,7 +570,11 @@ export class PublicIps implements Part {
   async #obstacle(address: string, view: ClaimsView): Promise<Obstacle | undefined> {
     const { config, host } = this.#options;
     const where = this.#foreignOn(address);
-    if (where !== undefined) return { reason: 'ForeignAddress', why: `somebody else has put it on interface ${where}` };
+    if (where !== undefined) {
+      // Every node would answer for it, whoever has claimed it.
+      const cure = proxyDevices.includes(where) ? ', and arp_ignore is 0: set strictARP of kube-proxy to true' : '';
+      return { reason: 'ForeignAddress', why: `somebody else has put it on interface ${where}${cure}` };
+    }
     if (!config.probe || !config.drives || view.released.has(address) || this.#isOurs(view, address)) return undefined;
     const mac = await host.probe(address);
     const reason = 'AddressAnsweredElsewhere';
@@ -573,11 +584,13 @@ export class PublicIps implements Part {
   /** The interface of this node that has the address although we have not put it there; IPv6 shows no label to tell. */
   #foreignOn(address: string): string | undefined {
     const { interface: dev } = this.#options.config;
-    const isForeign = (link: Link) =>
-      link.addresses.some(
-        ({ ip, label }) =>
-          formatIp(ip) === address && (link.name !== dev || (ip.family === 4 && label !== labelOn(dev))),
-      );
+    const isForeign = ({ name, addresses }: Link) =>
+      addresses.some(({ ip, label }) => {
+        if (formatIp(ip) !== address) return false;
+        // A proxy has it on every node; that says nothing, unless it is answered for on the network.
+        if (proxyDevices.includes(name)) return ip.family === 4 && this.#answersForOthers;
+        return name !== dev || (ip.family === 4 && label !== labelOn(dev));
+      });
     return this.#links.find(isForeign)?.name;
   }
 
