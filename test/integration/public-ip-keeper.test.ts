@@ -393,6 +393,7 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     await kept.keeper[Symbol.asyncDispose]();
     const ended = monotonic();
     expect(await world.etcd.ctl('get', '--prefix', '/kiwi/publicips/')).not.toContain(v4);
+    expect(await node.machine.must(['nft', 'list', 'tables'])).not.toContain('kube');
     expect(await shown()).not.toMatch(/kube|fd00:53::1:/);
     await sleep(300);
     for (const address of [v4, v6]) expect(judge.answers(address, ended)).toEqual([]);

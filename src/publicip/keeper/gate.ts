@@ -112,6 +112,15 @@ export class Gate {
     await must([...shut(addresses), ...gone], 'the gate cannot be cleared');
   }
 
+  /** Takes all of it away: for when nothing is owned any more. */
+  async remove(): Promise<void> {
+    const tables = publicIp.gate.families.map(family => `${family} ${table}`);
+    await must(
+      tables.flatMap(one => [`add table ${one}`, `delete table ${one}`]),
+      'the gate cannot be removed',
+    );
+  }
+
   /** Canonical texts. A set that is not there is empty. */
   async read(): Promise<{ readonly owned: ReadonlySet<string>; readonly live: ReadonlySet<string> }> {
     // IPv4 counts as live only where both tables agree.

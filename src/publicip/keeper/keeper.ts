@@ -132,7 +132,7 @@ class Keeper {
     this.#ending.abort();
     clearTimeout(this.#fence);
     // Revoked, it would let others claim at once what is still answered for here.
-    await this.#assurance.end(revoke && (await this.#turns.take(urgency.stop, () => this.#dropAll())));
+    await this.#assurance.end(revoke && (await this.#turns.take(urgency.stop, () => this.#clear())));
   }
 
   // What becomes of the lease
@@ -198,11 +198,10 @@ class Keeper {
   }
 
   /** Whether nothing is left. */
-  async #dropAll(): Promise<boolean> {
-    const addresses = [...this.#held.keys()];
-    if (addresses.length === 0) return true;
+  async #clear(): Promise<boolean> {
     try {
-      return (await this.#drop(addresses)).size === 0;
+      const failed = (await this.#kernel?.clear()) ?? new Map();
+      return failed.size === 0;
     } catch (error) {
       this.#complain('addresses cannot be removed', error);
       return false;

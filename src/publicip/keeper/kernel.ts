@@ -160,6 +160,15 @@ export class Kernel implements AsyncDisposable {
     if (dead.length > 0) await this.drop(dead);
   }
 
+  /** Removes all addresses that are ours, whoever put them, and the gate. What fails may still be there, and keeps the gate. */
+  async clear(): Promise<Failed> {
+    const { ours } = await this.#addresses.look();
+    const { owned } = (await this.#gate?.read()) ?? { owned: new Set<string>() };
+    const failed = await this.drop([...new Set([...ours.keys(), ...owned, ...this.#addresses.noted])]);
+    if (failed.size === 0) await this.#gate?.remove();
+    return failed;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#addresses[Symbol.asyncDispose]();
   }

@@ -141,7 +141,7 @@ export class Keeper implements AsyncDisposable {
     return this.#leave(false);
   }
 
-  /** Drops what is still answered for, and ends the keeper and its lease, with every key that still stands on it. */
+  /** Takes every address and the gate away, and ends the keeper and its lease, with every key that still stands on it. */
   [Symbol.asyncDispose](): Promise<void> {
     return this.#leave(true);
   }
