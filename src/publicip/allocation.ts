@@ -78,16 +78,18 @@ export class Allocation {
   }
 
   /**
-   * May be stopped at any point, and run again. `verify`: also whether the records still say what the attachments do.
-   * Throws what store and API throw.
+   * May be stopped at any point, and run again. `verify`: also whether the records still say what the attachments do;
+   * `leads`: asked before each step, as a process that was paused may wake up behind another one's back. Throws what store
+   * and API throw.
    */
-  async pass(demand: Demand, verify: boolean, signal: AbortSignal): Promise<PassResult> {
+  async pass(demand: Demand, verify: boolean, leads: () => boolean): Promise<PassResult> {
     [this.#lent, this.#freed, this.#waiting] = [0, 0, 0];
     const { around } = this.#ports;
     around.deadline.renew();
     const all = await readLent(around, feature);
     const lent = Map.groupBy(verify ? await this.#verified(all, demand) : all, ({ id }) => id.containerID);
     for (const [uid, loans] of lent) {
+      if (!leads()) break;
       if (demand.wishes.has(uid) || !demand.isOver(uid)) continue;
       for (const { id } of loans) await this.#reclaim(id, []);
       lent.delete(uid);
@@ -95,7 +97,7 @@ export class Allocation {
     const chosen = new Map<string, readonly Chosen[]>();
     for (const [uid, loans] of lent) chosen.set(uid, loans.flatMap(chosenOf));
     for (const wish of [...demand.wishes.values()].sort(inTurn)) {
-      if (signal.aborted) break;
+      if (!leads()) break;
       await this.#serve(wish, lent.get(wish.ref.uid) ?? [], demand, chosen);
     }
     return { lent: this.#lent, freed: this.#freed, waiting: this.#waiting, retryIn: this.#retryIn(demand) };

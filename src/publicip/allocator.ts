@@ -139,6 +139,7 @@ export class Allocator implements Part {
           this.#trouble = why;
           if (why === undefined) failures = 0;
         },
+        leads: () => this.#election.isLeader,
       });
       try {
         await term.run(signal);
@@ -153,12 +154,14 @@ export class Allocator implements Part {
   }
 }
 
+/** Between a term and what it is one of. */
 interface Reports {
   lent(count: number): void;
   freed(count: number): void;
   denied(denial: Denial): void;
   /** Why nothing can be given now; undefined: it can. */
   trouble(why: string | undefined): void;
+  leads(): boolean;
 }
 
 /** What a leader knows and does, until its time is over or something fails that only beginning anew mends. */
@@ -246,15 +249,16 @@ class Term implements AsyncDisposable {
       publish: (wish, addresses) => this.#publish(wish, addresses),
       deny: (service, denial) => this.#deny(service, denial),
     });
+    const leads = () => !signal.aborted && this.#reports.leads();
     let scanned = Number.NEGATIVE_INFINITY;
     let told: number | undefined;
     for (let scans = 0; !signal.aborted; ) {
       const isDue = performance.now() - scanned >= this.#times.scan;
       const [version, gone] = [this.#version, [...this.#gone]];
-      const { lent, freed, waiting, retryIn } = await allocation.pass(this.#demand(), isDue, signal);
+      const { lent, freed, waiting, retryIn } = await allocation.pass(this.#demand(), isDue, leads);
       this.#reports.lent(lent);
       this.#reports.freed(freed);
-      if (signal.aborted) return;
+      if (!leads()) return;
       if (waiting === 0) for (const uid of gone) this.#gone.delete(uid);
       if (isDue) {
         await this.#scan(around, ++scans);

@@ -234,6 +234,12 @@ onCluster({ ranges: [[range]] }, here => {
       for (const [i, node] of ['kube-ipam.eip', 'kube-ipam.public-ip'].entries()) {
         await hold(`10.1.0.12${i}`, { containerID: node, node, ...dead });
       }
+      // A pool's address, lent to a Service that no API knows.
+      const object = { feature: 'public-ip', group: '', kind: 'Service', ...dead.pod };
+      const lent = { cluster: 'default', kind: 'service', since: '', holder: object, pool: 'public' };
+      const id = { network: 'pool.public', containerID: pod.uid, ifname: 'lb4', node: 'kube-ipam.public-ip' };
+      await here.site.put(here.site.keys.address(parseIp('10.1.0.125')!), lent);
+      await here.site.put(here.site.keys.attachment(id), { addresses: ['10.1.0.125'], kept: true });
       const before = await here.site.entries();
       for (let scan = 0; scan < 3; scan++) expect(await scanner.scan({ reach: 'all' })).toEqual([]);
       expect(await here.site.entries()).toEqual(before);

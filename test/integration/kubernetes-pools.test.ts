@@ -1,4 +1,5 @@
 // Services of a real API server get addresses of AddressPools: published, fixed, shared, two families, and given back.
+import { spawn } from 'node:child_process';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -20,6 +21,8 @@ import { Claims } from '../../src/publicip/claims.ts';
 import { type GrpcKv, openGrpc } from '../../src/store/etcd/grpc.ts';
 import { Keys } from '../../src/store/keys.ts';
 import { afterPrefix } from '../../src/store/kv.ts';
+import { sources } from '../helpers/command-line.ts';
+import { freePorts } from '../helpers/etcd.ts';
 import { ApiRefusal } from '../helpers/kubernetes/api.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
 import type { Rendered } from '../helpers/manifests.ts';
@@ -542,6 +545,40 @@ describe.skipIf(obstacle !== undefined)('a cluster with pools', () => {
       await expect.poll(() => running.one.state().ready, soon).toBe(true);
       expect(await published('a')).toEqual([address]);
     }, 60_000);
+  });
+
+  it('as a process of its own, with flags and pages, that ends when it is told', { timeout: 120_000 }, async () => {
+    await makePool('public', range(10));
+    const [port] = await freePorts(1);
+    const kubeconfig = plane.kubeconfig({ token: account.token });
+    const etcd = ['--etcd-endpoint', plane.etcd.endpoints.join(), '--etcd-prefix', prefix, '--space', keys.space];
+    const flags = [
+      ...etcd,
+      '--kubeconfig',
+      kubeconfig,
+      '--lease-namespace',
+      namespace,
+      '--listen',
+      `127.0.0.1:${port}`,
+    ];
+    const argv = [...sources, 'public-ip', 'allocator', ...flags, '--conf-dir', plane.folder];
+    const child = spawn(argv[0]!, argv.slice(1), { stdio: ['ignore', 'ignore', 'pipe'], env: { PATH: '' } });
+    let log = '';
+    child.stderr.on('data', chunk => {
+      log += chunk;
+    });
+    const ended = new Promise<number | null>(resolve => child.on('close', resolve));
+    try {
+      await makeService('a');
+      await eventually('a', ['192.0.2.10']);
+      const page = async (path: string) => (await fetch(`http://127.0.0.1:${port}${path}`)).text();
+      expect(await page('/metrics')).toContain('kube_ipam_public_ip_allocated_total 1\n');
+      await expect.poll(() => page('/readyz'), soon).toContain('this process leads');
+    } finally {
+      child.kill('SIGTERM');
+    }
+    expect(await ended, log).toBe(0);
+    expect(log).toMatch(/"event":"published".*"192\.0\.2\.10"/);
   });
 
   describe('the definition of AddressPool', () => {
