@@ -25,6 +25,7 @@ import { lockFileOf, Requests } from './requests.ts';
 import { StoreWatch } from './store-watch.ts';
 import { WarmStores } from './stores.ts';
 import { Turns } from './turns.ts';
+import { VerdictBooks } from './verdicts.ts';
 
 export interface AgentOptions {
   readonly socket: string;
@@ -123,6 +124,7 @@ function partsOf(options: AgentOptions, io: AgentIo, log: Log, { stores, cluster
     stores,
     claims: new ClaimBooks(),
     cursors: new Cursors(),
+    verdicts: new VerdictBooks(),
     log,
     metrics,
     parts: options.parts,

@@ -37,6 +37,8 @@ export interface NetworksOptions {
 export class Networks {
   readonly #options: NetworksOptions;
   readonly #served = new Map<string, Served>();
+  /** Why the configurations could not be read when they were last asked for. */
+  #trouble = '';
 
   constructor(options: NetworksOptions) {
     this.#options = options;
@@ -65,9 +67,14 @@ export class Networks {
 
   #configured(): readonly Conf[] {
     try {
-      return this.#options.configured();
+      const found = this.#options.configured();
+      this.#trouble = '';
+      return found;
     } catch (error) {
-      this.#options.log.warn('the network configurations cannot be read', { cause: messageOf(error) });
+      const cause = messageOf(error);
+      // It is asked for every few seconds.
+      if (cause !== this.#trouble) this.#options.log.warn('the network configurations cannot be read', { cause });
+      this.#trouble = cause;
       return [];
     }
   }

@@ -8,6 +8,7 @@ import { type AccessConfig, readAccessConfig } from '../ipam/config.ts';
 import { surroundingsOf } from '../ipam/open.ts';
 import { release } from '../ipam/service/release.ts';
 import { Spool, type WaitingDel } from '../ipam/spool.ts';
+import { UnknownFateError, UnreachableError } from '../store/kv.ts';
 import { GuardedKv } from './guard.ts';
 import type { WarmStores } from './stores.ts';
 import { attachmentKey, type Turns } from './turns.ts';
@@ -108,7 +109,8 @@ export class Replay implements Part {
         return true;
       });
     } catch (error) {
-      away.add(store);
+      // Any other refusal is that DEL's own, and holds up no other.
+      if (error instanceof UnreachableError || error instanceof UnknownFateError) away.add(store);
       this.#trouble = messageOf(error);
       log.debug('a DEL goes on waiting', { containerID, ifname, cause: this.#trouble });
       return false;

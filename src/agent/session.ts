@@ -17,6 +17,7 @@ import type { Cursors } from './cursors.ts';
 import { GuardedKv, type Made } from './guard.ts';
 import type { WarmStores } from './stores.ts';
 import { undo } from './undo.ts';
+import type { VerdictBooks } from './verdicts.ts';
 
 /** Milliseconds before the plugin gives up at which its answer must be on its way. */
 const margin = 50;
@@ -28,6 +29,7 @@ export interface SessionTools {
   readonly stores: WarmStores;
   readonly claims: ClaimBooks;
   readonly cursors: Cursors;
+  readonly verdicts: VerdictBooks;
   readonly api: (kubeConfig: string) => Promise<Api>;
   /** CLOCK_MONOTONIC in milliseconds. */
   readonly monotonicNow: () => number;
@@ -77,6 +79,7 @@ export class Session implements Resident {
       ...surroundingsOf(access, kv, deadline.within(left), log),
       claims,
       cursors: this.#tools.cursors.of(place),
+      verdicts: this.#tools.verdicts.of(place),
       whyBlind,
       ...(api && { api }),
     };

@@ -99,7 +99,7 @@ describe('good values', () => {
 const bad: Readonly<Record<string, readonly unknown[]>> = {
   timeout: [0, -1, 'soon', '2h', 1e300, [], true],
   dataDir: ['data', './data', '', 5, '/a\0b', '/proc/x'],
-  addressSpace: ['', 'a/b', 'a b', 5, '.a'],
+  addressSpace: ['', 'a/b', 'a b', 5, '.a', 'format', 'clusters'],
   nodeName: ['a/b', '', 5, 'a\n'],
   cluster: ['a/b', 5],
   cooldown: [-1, 'long', {}, 1e300, '9000h'],

@@ -6,6 +6,7 @@ import { Problems, Section } from '../base/section.ts';
 import { parseIpWithPrefix } from '../net/cidr.ts';
 import { parseIp } from '../net/ip.ts';
 import type { Span } from '../net/span.ts';
+import { reservedSpaces } from '../store/keys.ts';
 import type { StoreTarget } from '../store/target.ts';
 import { defaultDataDir, defaultTimeout } from './defaults.ts';
 import { featureNodes, poolPrefix } from './model.ts';
@@ -134,7 +135,9 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
   const dataDir = place.parsed('dataDir', asFolder, 'must be an absolute path, not below /proc') ?? defaults.dataDir;
   return {
     network: root.text('name') ?? '',
-    space: name('addressSpace') ?? defaults.space,
+    space:
+      ipam.parsed('addressSpace', asSpace, `${nameRule}, and be none of ${reservedSpaces.join(', ')}`) ??
+      defaults.space,
     cluster: name('cluster', tuning) ?? defaults.cluster,
     nodeName: ipam.parsed('nodeName', asNodeName, `${nameRule}, and be none of ${featureNodes.join(', ')}`),
     store: readStoreTarget(ipam, dataDir, tuningProblems),
@@ -150,6 +153,11 @@ function readAccess(root: Section, ipam: Section, tuningProblems = root.problems
 }
 
 /** A DEL must not come upon the attachments of features. */
+function asSpace(value: unknown): string | undefined {
+  const space = asName(value);
+  return space !== undefined && !reservedSpaces.includes(space) ? space : undefined;
+}
+
 function asNodeName(value: unknown): string | undefined {
   const name = asName(value);
   return name !== undefined && featureNodes.includes(name) ? undefined : name;

@@ -1,5 +1,7 @@
 // What the service needs from outside: it is handed these and touches nothing else.
+
 import type { Deadline } from '../base/clock.ts';
+import type { FailureError } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Machine } from '../base/node.ts';
 import type { Labels } from '../base/selector.ts';
@@ -67,6 +69,12 @@ export interface CursorMemory {
   left(key: string, cursor: Ip): void;
 }
 
+/** That a set has no free address, as far as several commands of one process are concerned with it at the same moment. */
+export interface Verdicts {
+  /** What `look` gives, or the failure that it gave another command within the last second. An address is never shared. */
+  share<T>(key: string, look: () => Promise<T | FailureError>): Promise<T | FailureError>;
+}
+
 /** One command's surroundings. */
 export interface Surroundings {
   readonly kv: Kv;
@@ -80,6 +88,7 @@ export interface Surroundings {
   /** Given where several commands run in one process, and so are the cursors. */
   readonly claims?: Claims;
   readonly cursors?: CursorMemory;
+  readonly verdicts?: Verdicts;
   /** Given where this process may stand where it does not see this node's network namespaces; why it cannot tell them. */
   readonly whyBlind?: () => string | undefined;
   /** Wall clock in milliseconds, for what people read. */

@@ -29,7 +29,7 @@ export function clusterKey(name: string): string {
 }
 
 /** Key parts that stand beside the spaces. */
-const reservedSpaces = ['clusters', 'format'];
+export const reservedSpaces: readonly string[] = ['clusters', 'format'];
 
 /** Names in keys: what CNI allows for network names and container IDs. */
 export const namePattern = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/;

@@ -4,7 +4,9 @@ import { CheckingKv } from '../../src/agent/checked-kv.ts';
 import { ClaimBooks } from '../../src/agent/claims.ts';
 import { Cursors } from '../../src/agent/cursors.ts';
 import { GatheringKv } from '../../src/agent/gather.ts';
+import { VerdictBooks } from '../../src/agent/verdicts.ts';
 import { type Deadline, deadlineIn } from '../../src/base/clock.ts';
+import { code } from '../../src/base/errors.ts';
 import { Log } from '../../src/base/log.ts';
 import { readNetworkConfig } from '../../src/ipam/config.ts';
 import { surroundingsOf } from '../../src/ipam/open.ts';
@@ -282,6 +284,32 @@ it('a hundred ADDs and DELs at once: each its own addresses, in few transactions
   await Promise.all(numbers(100).map(n => release(around(), idOf(n), { cooldown: 0 })));
   expect(counting.commits).toBeLessThan(15);
   expect(await site.remains()).toEqual([]);
+});
+
+it('that a range is full is found out once for all who ask within a second; an address that comes free is seen at once', async () => {
+  const config = readNetworkConfig(confOf(site, { subnet: '10.1.0.0/25' }), '1.0.0');
+  const idOf = (n: number) => ({ node: site.node, network: 'net', containerID: `pod-${n}`, ifname: 'eth0' });
+  const books = new VerdictBooks();
+  const around = () => ({ ...surroundingsOf(config, kv, soon(), new Log(config.log)), verdicts: books.of('here') });
+  const add = (n: number) =>
+    allocate(around(), config, { id: idOf(n), cluster: 'default', machine: '', boot: '', netns: '' }, []);
+  for (const n of numbers(125)) await add(n);
+  const costs = async (n: number) => {
+    counting.reads = 0;
+    await expect(add(n)).rejects.toMatchObject({
+      code: code.exhausted,
+      message: expect.stringContaining('125 by pods'),
+    });
+    return counting.reads;
+  };
+  const first = await costs(1000);
+  const others = [await costs(1001), await costs(1002)];
+  expect(Math.max(...others)).toBeLessThan(first);
+  await release(around(), idOf(77), { cooldown: 0 });
+  expect((await add(1003)).addresses).toHaveLength(1);
+  // Later it is found out anew.
+  await new Promise(resolve => setTimeout(resolve, 1500));
+  expect(await costs(1004)).toBe(first);
 });
 
 it('more ADDs at once than there are addresses: each address goes to one, the others are told', async () => {

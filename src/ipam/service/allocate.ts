@@ -2,9 +2,10 @@
 import { backoff, pause } from '../../base/clock.ts';
 import { code, FailureError } from '../../base/errors.ts';
 import { formatIp, type Ip } from '../../net/ip.ts';
-import { spanContains } from '../../net/span.ts';
+import { formatSpan, spanContains } from '../../net/span.ts';
 import { clusterKey, formatKey } from '../../store/keys.ts';
 import { type Condition, type Entry, UnknownFateError, UnreachableError, type Write } from '../../store/kv.ts';
+import type { Ring } from '../candidates.ts';
 import type { Allotment, NetworkConfig } from '../config.ts';
 import {
   currentFormat,
@@ -295,10 +296,22 @@ class Attempt {
         kept: hold > 0,
       };
     }
-    const ip = this.#pick(look.free, scatter) ?? (await findFree(this.#around, plan.ring, scatter));
-    if (ip !== undefined) return { ip, ...this.#fresh(now) };
-    if (await this.#freeEarlierBoots()) return undefined;
-    throw await exhaustedError(this.#around, this.#config.network, plan.ring);
+    const ip = this.#pick(look.free, scatter) ?? (await this.#search(plan.ring, scatter));
+    if (ip instanceof FailureError) throw ip;
+    return ip && { ip, ...this.#fresh(now) };
+  }
+
+  /** Behind the window; undefined: there is room now that was none before. */
+  #search(ring: Ring, scatter: boolean): Promise<Ip | FailureError | undefined> {
+    const { network } = this.#config;
+    const look = async () => {
+      const ip = await findFree(this.#around, ring, scatter);
+      if (ip !== undefined || (await this.#freeEarlierBoots())) return ip;
+      return exhaustedError(this.#around, network, ring);
+    };
+    const { verdicts, keys } = this.#around;
+    if (verdicts === undefined) return look();
+    return verdicts.share(JSON.stringify([keys.space, network, ring.spans.map(formatSpan)]), look);
   }
 
   /** A pool's address that was asked for: nobody has it, or those who have it share it. */
