@@ -347,13 +347,15 @@ export class PublicIps implements Part {
     const { host, config } = this.#options;
     const left = this.#lookedAt + hostInterval - performance.now();
     if (left > 0) return left;
+    // What was there when this process began was there before: an earlier one's addresses must not move for a restart.
+    const since = this.#lookedAt === Number.NEGATIVE_INFINITY ? Number.NEGATIVE_INFINITY : performance.now();
     this.#lookedAt = performance.now();
     const { links, gateways, answersForOthers } = await host.look();
     this.#links = links;
     this.#gateways = gateways;
     this.#answersForOthers = answersForOthers;
     const hasCarrier = links.find(({ name }) => name === config.interface)?.carrier === true;
-    this.#carrierSince = hasCarrier ? (this.#carrierSince ?? performance.now()) : undefined;
+    this.#carrierSince = hasCarrier ? (this.#carrierSince ?? since) : undefined;
     return lookInterval;
   }
 
