@@ -19,9 +19,12 @@ export interface ShownAddress {
 /** One process of ours with its keeper, from its start on; it may be ended, stopped and killed. */
 export class Runner {
   readonly #daemon: Daemon;
+  /** The process that brought it into the machine, and waits for it. */
+  readonly #entered: number;
 
   constructor(daemon: Daemon) {
     this.#daemon = daemon;
+    this.#entered = parentOf(daemon.pid);
   }
 
   get pid(): number {
@@ -56,16 +59,18 @@ export class Runner {
     return this.#daemon.end('SIGTERM');
   }
 
-  /** Stops main process and keeper where they are: resolves when no thread of them runs. */
+  /** Stops main process and keeper where they are, or those named: resolves when no thread of them runs. */
   async freeze(...pids: readonly number[]): Promise<void> {
     const all = pids.length > 0 ? pids : [this.pid, ...childrenOf(this.pid)];
-    for (const pid of all) process.kill(pid, 'SIGSTOP');
-    while (!all.every(allStopped)) await sleep(2);
+    for (const pid of all) signal(pid, 'SIGSTOP');
+    while (!all.every(pid => allStopped(pid) || !isAlive(pid))) await sleep(2);
   }
 
-  /** Lets go on what was frozen. */
+  /** Lets go on what was frozen, as far as nobody has ended it meanwhile. */
   thaw(...pids: readonly number[]): void {
-    for (const pid of pids.length > 0 ? pids : [this.pid, ...childrenOf(this.pid)]) process.kill(pid, 'SIGCONT');
+    const all = pids.length > 0 ? pids : [this.pid, ...childrenOf(this.pid)];
+    // nsenter stops itself when what it has started stops.
+    for (const pid of [...all, this.#entered]) signal(pid, 'SIGCONT');
   }
 }
 
@@ -199,6 +204,18 @@ function isAlive(pid: number): boolean {
   } catch {
     return false;
   }
+}
+
+function signal(pid: number, name: 'SIGSTOP' | 'SIGCONT'): void {
+  try {
+    process.kill(pid, name);
+  } catch {
+    // It has ended.
+  }
+}
+
+function parentOf(pid: number): number {
+  return Number(/^PPid:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))![1]);
 }
 
 /** Empty where it has just ended. */

@@ -45,6 +45,8 @@ export class World implements AsyncDisposable {
   readonly nodes: readonly PublicIpNode[];
   /** As every process is told it; also for flags of their own. */
   readonly kubeconfig: string;
+  /** Where the servers are, as every process is told it. */
+  readonly flags: readonly string[];
   readonly #parts: AsyncDisposableStack;
 
   private constructor(
@@ -53,6 +55,7 @@ export class World implements AsyncDisposable {
     segment: Segment,
     nodes: readonly PublicIpNode[],
     kubeconfig: string,
+    flags: readonly string[],
     parts: AsyncDisposableStack,
   ) {
     this.plane = plane;
@@ -60,6 +63,7 @@ export class World implements AsyncDisposable {
     this.segment = segment;
     this.nodes = nodes;
     this.kubeconfig = kubeconfig;
+    this.flags = flags;
     this.#parts = parts;
   }
 
@@ -85,7 +89,7 @@ export class World implements AsyncDisposable {
     ];
     const nodes = segment.nodes.map(station => new PublicIpNode(station, flags, etcdPorts));
     for (const { station } of nodes) await registerNode(plane, station);
-    return new World(plane, etcd, segment, nodes, kubeconfig, parts.move());
+    return new World(plane, etcd, segment, nodes, kubeconfig, flags, parts.move());
   }
 
   /** Starts our process on every node. */
