@@ -33,6 +33,9 @@ const rulesInterval = 1500;
 /** Milliseconds for one call to the store, and for reading this host. */
 const callTime = 3000;
 
+/** Milliseconds of a lease that must be left for a claim: the keeper answers for nothing in the last two seconds. */
+const leastLeft = 2500;
+
 /** For balance, in milliseconds: after the last change of membership, and between two moves. */
 const steadyFor = 30_000;
 const betweenMoves = 5000;
@@ -231,7 +234,9 @@ export class PublicIps implements Part {
         this.wake();
       },
       renewed: lease => {
+        const wasSure = this.#isSure();
         this.#lease = lease;
+        if (!wasSure) this.wake();
       },
       lost: addresses => {
         this.#lease = undefined;
@@ -499,13 +504,18 @@ export class PublicIps implements Part {
     return new Map([...this.#unownedSince].map(([address, since]) => [address, freeFrom.get(address) ?? since]));
   }
 
+  /** Whether the lease was renewed lately enough for a grant: a claim that cannot be followed by one helps nobody. */
+  #isSure(): boolean {
+    return this.#lease !== undefined && this.#lease.heldUntil - performance.now() > leastLeft;
+  }
+
   /** Begins what there is to do; each address by itself. */
   #take({ release, claim }: Steps): void {
     for (const { address, to } of release) {
       if (to !== undefined) this.#movedAt = performance.now();
       this.#begin(address, () => this.#release(address, to));
     }
-    for (const address of claim) {
+    for (const address of this.#isSure() ? claim : []) {
       if (this.#busy.size >= mostAtOnce) break;
       this.#begin(address, () => this.#claim(address));
     }
