@@ -67,6 +67,11 @@ function addressOf(raw: Readonly<Record<string, unknown>>): LinkAddress[] {
   ];
 }
 
+/** Milliseconds for a killed process to end. */
+const killTime = 1000;
+
+const stuck = 'ip neither answers nor ends: what it was told may take effect later';
+
 /**
  * `ip -force -batch -`, kept open: a line takes effect some tenths of a millisecond after it was written, and one that
  * fails stops no other. A batch that was killed is opened again with the next lines.
@@ -99,12 +104,17 @@ export class IpBatch implements AsyncDisposable {
     this.#ip.say(`${[...lines, barrier].join('\n')}\n`);
   }
 
-  /** Waits until every line given so far has taken effect or failed; gives what `takeErrors` gives. */
+  /**
+   * Waits until every line given so far has taken effect or failed; gives what `takeErrors` gives. An iproute2 that is not
+   * done by then is killed, so that nothing takes effect behind the caller's back. Throws FailureError where it does not
+   * even end, as when the kernel holds it.
+   */
   async settle(deadline: Deadline): Promise<string[]> {
-    const over = new AbortController();
-    const late = rest(deadline.left(), over.signal).then(() => 'late');
-    if ((await Promise.race([this.#idle.promise, late])) === 'late') this.#errors.push('ip did not answer in time');
-    over.abort();
+    if (!(await this.#isIdleWithin(deadline.left()))) {
+      this.#errors.push('ip did not answer in time');
+      this.#ip?.[Symbol.dispose]();
+      if (!(await this.#isIdleWithin(killTime))) throw new FailureError(code.io, stuck);
+    }
     return this.takeErrors();
   }
 
@@ -119,6 +129,14 @@ export class IpBatch implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#idle.promise;
     this.#ip?.hangUp();
+  }
+
+  async #isIdleWithin(ms: number): Promise<boolean> {
+    const over = new AbortController();
+    const late = rest(ms, over.signal).then(() => false);
+    const isIdle = await Promise.race([this.#idle.promise.then(() => true), late]);
+    over.abort();
+    return isIdle;
   }
 
   #start(): Conversation {

@@ -26,7 +26,7 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
   let number = 0;
 
   // Each test has addresses of its own, which the judge asks for all the time.
-  const pool = Array.from({ length: 20 }, (_, n) => [`192.168.1.${n + 1}`, `fd00:53::1:${n + 1}`]).flat();
+  const pool = Array.from({ length: 30 }, (_, n) => [`192.168.1.${n + 1}`, `fd00:53::1:${n + 1}`]).flat();
 
   beforeAll(async () => {
     world = await KeeperWorld.start(['node-a']);
@@ -397,6 +397,24 @@ describe.skipIf(why !== undefined)(`a keeper${why === undefined ? '' : ` (${why}
     expect(await shown()).not.toMatch(/kube|fd00:53::1:/);
     await sleep(300);
     for (const address of [v4, v6]) expect(judge.answers(address, ended)).toEqual([]);
+  });
+
+  it('trusts no program that does not answer: nothing comes later, and the next try is as good as the first', async () => {
+    await using kept = await start({ ttl: 20 });
+    const [v4, v6] = pair();
+    await kept.lease();
+    const batch = childrenOf(kept.keeper.pid!).find(pid =>
+      readFileSync(`/proc/${pid}/cmdline`, 'latin1').includes('-batch'),
+    );
+    signal(batch!, 'SIGSTOP');
+    const failures = await kept.own(v4, v6);
+    expect(Object.keys(failures).sort()).toEqual([v4, v6].sort());
+    signal(batch!, 'SIGCONT');
+    await sleep(1000);
+    expect(await shown()).not.toMatch(/kube|fd00:53::1:/);
+    for (const address of [v4, v6]) expect(judge.answers(address)).toEqual([]);
+    expect(await kept.own(v4, v6)).toEqual({});
+    await eventually(() => answers(v4) && answers(v6));
   });
 
   it('has its network to itself', async () => {

@@ -131,8 +131,10 @@ class Keeper {
   async leave(revoke: boolean): Promise<void> {
     this.#ending.abort();
     clearTimeout(this.#fence);
+    // A renewal that waits for its turn must not bring back what is cleared away.
+    const isClear = await this.#turns.last(async () => revoke && (await this.#clear()));
     // Revoked, it would let others claim at once what is still answered for here.
-    await this.#assurance.end(revoke && (await this.#turns.take(urgency.stop, () => this.#clear())));
+    await this.#assurance.end(isClear);
   }
 
   // What becomes of the lease
@@ -161,9 +163,11 @@ class Keeper {
     const sleptAt = this.#sleptAt;
     // It slept while this waited for its turn.
     if (term.heldUntil - term.ttl * 1000 < (sleptAt ?? 0)) throw new FailureError(code.tryAgain, sleptHere);
-    this.#gone(await (sleptAt === undefined ? kernel.renew(addresses, term) : kernel.reopen(addresses, term)));
+    // What was shut since the last renewal, by whomever, proves nothing against the term.
+    const isShut = (await kernel.restoreGate()) || sleptAt !== undefined;
+    this.#gone(await (isShut ? kernel.reopen(addresses, term) : kernel.renew(addresses, term)));
     if (this.#sleptAt === sleptAt) this.#sleptAt = undefined;
-    await kernel.sweep(this.#held);
+    await this.#attempt('what an earlier process left cannot be removed', () => kernel.sweep(this.#held));
   }
 
   async #lost(): Promise<void> {
@@ -233,11 +237,9 @@ class Keeper {
     const { term } = this.#assurance;
     if (term === undefined) return failing(addresses, 'there is no lease');
     if (this.#sleptAt !== undefined) return failing(addresses, sleptHere);
+    for (const address of addresses) this.#held.delete(address);
     const failed = (await this.#kernel?.[verb](addresses, term)) ?? new Map();
-    for (const address of addresses) {
-      if (failed.has(address)) this.#held.delete(address);
-      else this.#held.set(address, performance.now());
-    }
+    for (const address of addresses) if (!failed.has(address)) this.#held.set(address, performance.now());
     return failed;
   }
 
@@ -252,7 +254,7 @@ class Keeper {
       this.#mending = false;
       await this.#attempt('addresses that somebody removed cannot be put back', async () => {
         const { term } = this.#assurance;
-        if (term !== undefined) await this.#kernel?.mend([...this.#held.keys()], term);
+        if (term !== undefined) this.#gone((await this.#kernel?.mend([...this.#held.keys()], term)) ?? new Map());
       });
     });
   }

@@ -64,7 +64,11 @@ export class Kernel implements AsyncDisposable {
     this.#permits.clear();
   }
 
-  async grant(addresses: readonly string[], term: Term): Promise<Failed> {
+  grant(addresses: readonly string[], term: Term): Promise<Failed> {
+    return this.#orShut(addresses, () => this.#grant(addresses, term));
+  }
+
+  async #grant(addresses: readonly string[], term: Term): Promise<Failed> {
     const failed: Failed = new Map();
     const { ours, foreign } = await this.#addresses.look();
     const permitted = addresses.filter(address => {
@@ -100,7 +104,11 @@ export class Kernel implements AsyncDisposable {
   }
 
   /** As `renew`, for what an earlier process of this host left: it must still be answered for. */
-  async adopt(addresses: readonly string[], term: Term): Promise<Failed> {
+  adopt(addresses: readonly string[], term: Term): Promise<Failed> {
+    return this.#orShut(addresses, () => this.#adopt(addresses, term));
+  }
+
+  async #adopt(addresses: readonly string[], term: Term): Promise<Failed> {
     const { ours } = await this.#addresses.look();
     const gone = addresses.filter(address => !ours.has(address));
     const failed = await this.#prolong(
@@ -136,12 +144,15 @@ export class Kernel implements AsyncDisposable {
     return new Map(addresses.filter(address => ours.has(address)).map(address => [address, why]));
   }
 
-  /** Puts back what somebody took away; the gate is as it was. */
-  async mend(addresses: readonly string[], term: Term): Promise<void> {
+  /** Puts back what somebody took away; the gate is as it was. What fails was removed. */
+  async mend(addresses: readonly string[], term: Term): Promise<Failed> {
     const { ours } = await this.#addresses.look();
     const gone = addresses.filter(address => !ours.has(address));
-    const seconds = this.#lifetime(term);
-    if (gone.length > 0 && seconds >= 1) await this.#addresses.renew(ipsOf(gone), seconds);
+    // Without a gate, what is put too late must go again.
+    if (this.#gate === undefined) return this.#lengthen(gone, term, new Map());
+    // Not read back: whoever removes them may be at it still, and each removal is heard of.
+    await this.#addresses.renew(ipsOf(gone), this.#lifetime(term));
+    return new Map();
   }
 
   /** Makes the gate anew where somebody has removed any of it. True: it had to, and everything is shut now. */
@@ -199,13 +210,27 @@ export class Kernel implements AsyncDisposable {
   async #prolong(addresses: readonly string[], term: Term, stillOpen: boolean): Promise<Failed> {
     const failed: Failed = new Map();
     if (addresses.length === 0) return failed;
-    const open = await this.#keepOpen(addresses, term, stillOpen, failed);
+    return this.#lengthen(await this.#keepOpen(addresses, term, stillOpen, failed), term, failed);
+  }
+
+  /** Another lifetime for the addresses, and an end to those that have failed. */
+  async #lengthen(addresses: readonly string[], term: Term, failed: Failed): Promise<Failed> {
     const seconds = this.#lifetime(term);
-    if (seconds < 1) for (const address of open) failed.set(address, 'no renewal was acknowledged in time');
-    const errors = seconds < 1 ? [] : await this.#addresses.renew(ipsOf(open), seconds);
-    await this.#verify(open, term, seconds, errors, failed);
+    if (seconds < 1) for (const address of addresses) failed.set(address, 'no renewal was acknowledged in time');
+    const errors = seconds < 1 ? [] : await this.#addresses.renew(ipsOf(addresses), seconds);
+    await this.#verify(addresses, term, seconds, errors, failed);
     await this.#undo([...failed.keys()]);
     return failed;
+  }
+
+  /** Where it is not known what the kernel did, at least nothing is answered. */
+  async #orShut<T>(addresses: readonly string[], work: () => Promise<T>): Promise<T> {
+    try {
+      return await work();
+    } catch (error) {
+      await this.shut(addresses);
+      throw error;
+    }
   }
 
   /** One file for all of them; where it fails, whatever was in the way is found and left out, or mended. */
@@ -220,8 +245,7 @@ export class Kernel implements AsyncDisposable {
     let conditional = stillOpen;
     let why: string | undefined;
     for (let tries = 1; tries <= mostTries && wanted.length > 0; tries++) {
-      const permits = await this.#gate.permit(1);
-      why = await this.#gate.open(ipsOf(wanted), { permits, until: this.fence(term), stillOpen: conditional });
+      why = await this.#tryOpen(this.#gate, wanted, term, conditional);
       if (why === undefined) return wanted;
       if (!(await this.#gate.stands())) {
         // Somebody flushed it: that nothing is open any more says nothing about the term.
@@ -231,6 +255,20 @@ export class Kernel implements AsyncDisposable {
     }
     for (const address of wanted) failed.set(address, why ?? 'its gate had shut');
     return [];
+  }
+
+  async #tryOpen(
+    gate: Gate,
+    addresses: readonly string[],
+    term: Term,
+    stillOpen: boolean,
+  ): Promise<string | undefined> {
+    try {
+      const permits = await gate.permit(1);
+      return await gate.open(ipsOf(addresses), { permits, until: this.fence(term), stillOpen });
+    } catch (error) {
+      return messageOf(error);
+    }
   }
 
   async #thoseOpen(gate: Gate, addresses: readonly string[], failed: Failed): Promise<readonly string[]> {

@@ -33,3 +33,18 @@ it('goes on after work that failed', async () => {
   await expect(failed).rejects.toThrow('no');
   expect(await done).toBe('yes');
 });
+
+it('begins nothing after its last work, which waits for what runs', async () => {
+  const turns = new Turns();
+  const log: string[] = [];
+  const work = (name: string) => async () => {
+    await new Promise(resolve => setTimeout(resolve, 2));
+    log.push(name);
+  };
+  void turns.take(urgency.begin, work('runs'));
+  void turns.take(urgency.stop, work('waits'));
+  await turns.last(work('last'));
+  void turns.take(urgency.stop, work('late'));
+  await new Promise(resolve => setTimeout(resolve, 20));
+  expect(log).toEqual(['runs', 'last']);
+});

@@ -12,13 +12,23 @@ interface Waiting {
 export class Turns {
   #waiting: Waiting[] = [];
   #running = false;
+  #isOver = false;
 
   /** Settles as the work does, which begins when everything more urgent has ended. */
   take<T>(urgency: Urgency, work: () => Promise<T>): Promise<T> {
     return new Promise((resolve, reject) => {
+      if (this.#isOver) return;
       this.#waiting.push({ urgency, run: () => work().then(resolve, reject) });
       void this.#run();
     });
+  }
+
+  /** The last piece of work, after the one that runs: what waits, and what comes later, is never begun nor settled. */
+  last<T>(work: () => Promise<T>): Promise<T> {
+    this.#waiting = [];
+    const done = this.take(urgency.stop, work);
+    this.#isOver = true;
+    return done;
   }
 
   async #run(): Promise<void> {
