@@ -20,9 +20,9 @@ const first = -450;
 /**
  * What is owned and not live is neither answered for nor taken in. `owned` has no timeout, so that an address which
  * outlives its keeper stays shut; `live` has, so that it runs out by itself. Restores what somebody removed, and keeps
- * what the sets have.
+ * what the sets have. A second interface on the same network would answer too, with its own MAC address.
  */
-const structure = `
+const structure = (dev: string) => `
 table arp ${table} {
   set ${owned4} { type ipv4_addr; }
   set ${live4} { type ipv4_addr; flags timeout; }
@@ -41,6 +41,7 @@ flush chain arp ${table} output
 flush chain inet ${table} prerouting
 flush chain inet ${table} output
 add rule arp ${table} output arp saddr ip @${owned4} arp saddr ip != @${live4} drop
+add rule arp ${table} output arp saddr ip @${owned4} oifname != "${dev}" drop
 add rule inet ${table} prerouting ip daddr @${owned4} ip daddr != @${live4} drop
 add rule inet ${table} prerouting ip6 daddr @${owned6} ip6 daddr != @${live6} drop
 add rule inet ${table} output icmpv6 type nd-neighbor-advert ip6 saddr @${owned6} ip6 saddr != @${live6} drop
@@ -59,12 +60,18 @@ export interface Opening {
 }
 
 export class Gate {
+  readonly #dev: string;
   /** What nft prints of the tables as they should be. */
   #standing: string | undefined;
 
+  /** @param dev the interface that answers. */
+  constructor(dev: string) {
+    this.#dev = dev;
+  }
+
   /** Makes or mends tables, chains and rules, and shuts what is owned and was not open. */
   async build(owned: readonly Ip[]): Promise<void> {
-    await must([structure, ...elements('add', 'owned', owned)], 'the gate cannot be made');
+    await must([structure(this.#dev), ...elements('add', 'owned', owned)], 'the gate cannot be made');
     this.#standing = await list();
   }
 

@@ -33,7 +33,7 @@ export class Kernel implements AsyncDisposable {
 
   /** Finds what an earlier process left, and shuts the gate for what of it has run out. */
   static async open(dev: string, notes: string): Promise<Kernel> {
-    const gate = (await hasNft(deadlineIn(5000))) ? new Gate() : undefined;
+    const gate = (await hasNft(deadlineIn(5000))) ? new Gate(dev) : undefined;
     const kernel = new Kernel(gate, new Addresses(dev, notes));
     await gate?.build(ipsOf([...(await kernel.#addresses.look()).ours.keys(), ...kernel.#addresses.noted]));
     return kernel;
