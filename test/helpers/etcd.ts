@@ -168,6 +168,8 @@ export class EtcdCluster implements AsyncDisposable {
     const all = ['--endpoints', this.endpoints.join(','), ...(client ?? []), ...args];
     const env = { ...process.env, ETCDCTL_API: '3' };
     const running = run(this.engine.etcdctl, all, { env, timeout: 20_000 });
+    // It ends without reading what it does not ask for.
+    running.child.stdin?.on('error', () => {});
     running.child.stdin?.end(input);
     return (await running).stdout;
   }

@@ -74,6 +74,12 @@ export class Runner {
   }
 }
 
+/** As a machine has them before anybody changes them. */
+const usualSettings = [
+  ...['arp_ignore=0', 'arp_announce=0'].map(each => `net.ipv4.conf.eth0.${each}`),
+  ...['accept_dad=1', 'ndisc_notify=0'].map(each => `net.ipv6.conf.eth0.${each}`),
+];
+
 export class PublicIpNode {
   readonly station: Station;
   readonly #flags: readonly string[];
@@ -187,6 +193,7 @@ export class PublicIpNode {
     for (const { address, prefix } of await this.addresses()) {
       await this.run('ip', 'address', 'del', `${address}/${prefix}`, 'dev', 'eth0');
     }
+    await this.must('sysctl', '-qw', ...usualSettings);
     await this.must('rm', '-rf', '/var/lib/kube-ipam', '/run/kube-ipam');
   }
 

@@ -1,13 +1,14 @@
 // A program in a machine's network whose lines a test reads as they come: a judge, an asker, a source of noise.
-import { type ChildProcessByStdio, spawn } from 'node:child_process';
+import { type ChildProcessByStdio, spawn, spawnSync } from 'node:child_process';
 import type { Readable, Writable } from 'node:stream';
 import type { Machine } from '../machine.ts';
 import { endsWithParent } from '../server-process.ts';
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
-/** It keeps its place in the order of things on a busy machine: judges are not to be the ones that come late. */
-const first = ['chrt', '--fifo', '1'] as const;
+/** Judges are not to be the ones that come late on a busy machine, where it lets anybody choose. */
+const mayHurry = spawnSync('chrt', ['--fifo', '1', 'true']).status === 0;
+const first = mayHurry ? ['chrt', '--fifo', '1'] : [];
 
 export interface PipedOptions {
   readonly onLine?: (line: string) => void;
