@@ -686,6 +686,8 @@ export class PublicIps implements Part {
     const { claims, config, objects } = this.#options;
     if (!objects.isComplete) return;
     const [speaker] = [...claims.view().agents.keys()].sort();
+    // What is noted as told before there is somebody to tell it would never be heard.
+    if (speaker === undefined) return;
     const now = new Map<string, string>();
     for (const { service, address, reason, message } of this.#wants.refusals) {
       const key = JSON.stringify([service.uid, address, reason]);
