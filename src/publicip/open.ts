@@ -6,10 +6,10 @@ import type { Log } from '../base/log.ts';
 import type { Metrics } from '../base/metrics.ts';
 import { readMachine } from '../base/node.ts';
 import type { Part } from '../base/part.ts';
-import { monitor } from '../host/ip.ts';
+import { monitor, readLinks } from '../host/ip.ts';
 import { Ledger } from '../host/ledger.ts';
 import { hasNft } from '../host/nft.ts';
-import { publicIpSysctls } from '../host/numbers.ts';
+import { proxyDevices, publicIpSysctls } from '../host/numbers.ts';
 import { holdSysctl, releaseSysctls } from '../host/sysctl.ts';
 import { hasTool, toolEnv } from '../host/tool.ts';
 import { type Client, openClient } from '../kube/client.ts';
@@ -181,6 +181,10 @@ class OpenedFeature implements Part {
   }
 
   async #releaseSysctls(): Promise<void> {
-    await releaseSysctls(this.#ledger, feature, deadlineIn(openTime));
+    const links = await readLinks(deadlineIn(openTime));
+    // Answered as before, requests for what a proxy has on a device of its own would be answered beside the owner.
+    const hasProxy = links.some(({ name }) => proxyDevices.includes(name));
+    const names = hasProxy ? Object.keys(publicIpSysctls(this.#config.interface).ipv6) : undefined;
+    await releaseSysctls(this.#ledger, feature, deadlineIn(openTime), names);
   }
 }
