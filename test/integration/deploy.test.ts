@@ -1,4 +1,5 @@
 // The manifests: kustomize and chart are one, ask for no more than they need, and do on a node what they say.
+
 import { spawnSync } from 'node:child_process';
 import {
   cpSync,
@@ -17,6 +18,9 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { parse } from 'yaml';
 import { identityOf } from '../../scripts/bundle/identity.ts';
 import { deployedConfs } from '../../scripts/deploy/networks.ts';
+import { faceOf } from '../../src/cli/face.ts';
+import { parseArgs } from '../../src/cli/parse.ts';
+import { withUsual } from '../../src/cli/program.ts';
 import { buildImages, reference, whyNoImages } from '../helpers/images.ts';
 import { type ControlPlane, startControlPlane, whyNoControlPlane } from '../helpers/kubernetes/control-plane.ts';
 import { Machine, whyNoMachine } from '../helpers/machine.ts';
@@ -557,25 +561,43 @@ describe('the containers on a node', () => {
   });
 });
 
-describe('the systemd unit', () => {
+describe.each([
+  // The exposure that systemd sees, from 0 to 100: who programs a network needs more than who writes files.
+  ['kube-ipam-agent', '/opt/cni/bin/kube-ipam', 20],
+  ['kiwi', '/usr/sbin/kiwi', 46],
+])('the systemd unit %s', (name, program, exposure) => {
+  const text = readFileSync(join(deploy, `systemd/${name}.service`), 'utf8');
+
   it('is understood by systemd, and closed', ({ skip }) => {
     if (spawnSync('systemd-analyze', ['--version']).error) skip('systemd-analyze is not installed');
     const folder = mkdtempSync(join(tmpdir(), 'kube-ipam-unit-'));
     try {
       // Its program need not be installed here.
-      const text = readFileSync(join(deploy, 'systemd/kube-ipam-agent.service'), 'utf8');
-      const unit = join(folder, 'kube-ipam-agent.service');
-      writeFileSync(unit, text.replace('/opt/cni/bin/kube-ipam', '/bin/true'));
+      const unit = join(folder, `${name}.service`);
+      writeFileSync(unit, text.replace(program, '/bin/true'));
       expect(spawnSync('systemd-analyze', ['verify', unit], { encoding: 'utf8' })).toMatchObject({
         status: 0,
         stderr: '',
       });
-      const rated = spawnSync('systemd-analyze', ['security', '--offline=true', '--threshold=20', unit], {
+      const rated = spawnSync('systemd-analyze', ['security', '--offline=true', `--threshold=${exposure}`, unit], {
         encoding: 'utf8',
       });
       expect(rated).toMatchObject({ status: 0, stdout: expect.stringContaining('Overall exposure level') });
     } finally {
       rmSync(folder, { recursive: true, force: true });
     }
+  });
+
+  it('starts the program with flags that it has', async () => {
+    const conf = join(deploy, `systemd/${name}.conf`);
+    const settings = existsSync(conf) ? readFileSync(conf, 'utf8').matchAll(/^(\w+)=(.*)$/gm) : [];
+    const values = new Map([...settings].map(([, key, value]) => [key!, value!]));
+    const [, line = ''] = /^ExecStart=(.*)$/m.exec(text)!;
+    const expanded = line.replace(/\$\{?(\w+)\}?/g, (_, key: string) => values.get(key)!);
+    const face = await faceOf(name === 'kiwi' ? 'kiwi' : 'kube-ipam');
+    const argv = withUsual(face, expanded.split(' ').slice(1).filter(Boolean));
+    const command = await face.commands.find(({ verb }) => verb === argv[0])!.load();
+    expect(await parseArgs(command, argv, 80, face)).toHaveProperty('args');
+    expect(expanded).not.toContain('undefined');
   });
 });
