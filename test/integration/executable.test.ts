@@ -81,11 +81,23 @@ describe('faces', () => {
     expect(JSON.parse(call(executable, ['version'], { env: { CNI_COMMAND: '' } }).stdout)).toMatchObject({ code: 4 });
   });
 
-  it.each(['kiwi', 'eipctl', 'eip_agent', 'kube-router'])('says that %s comes later', name => {
+  it.each(['eipctl', 'eip_agent', 'kube-router'])('says that %s comes later', name => {
     symlinkSync(executable, join(folder, name));
     const { status, stdout, stderr } = call(join(folder, name), ['ls']);
     expect({ status, stdout }).toEqual({ status: 2, stdout: '' });
     expect(stderr).toBe(`${name}: this tool is not part of this version of kube-ipam\n`);
+  });
+
+  it('runs public IPs under the name of their ancestor, also where only flags are given', () => {
+    symlinkSync(executable, join(folder, 'kiwi'));
+    const help = call(join(folder, 'kiwi'), ['--help']);
+    expect({ status: help.status, title: help.stdout.split('\n')[0] }).toEqual({
+      status: 0,
+      title: 'kiwi puts each public address of a Service on exactly one healthy node, and moves it when that dies.',
+    });
+    const refused = call(join(folder, 'kiwi'), ['--interface', 'a/b', '--cidr-range', 'x']);
+    expect(refused.status).toBe(2);
+    expect(refused.stderr).toMatch(/^kiwi: .*--interface.*--cidr-range/);
   });
 
   it('is a plugin of kubectl under the name that kubectl looks for', () => {
