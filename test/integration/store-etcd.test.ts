@@ -126,7 +126,7 @@ describe.each(all)('three members of etcd $version', engine => {
       }
       await cluster.ready();
     },
-    60_000,
+    180_000,
   );
 
   test.each(transports)(
@@ -153,7 +153,7 @@ describe.each(all)('three members of etcd $version', engine => {
       await using after = open(cluster.target());
       expect((await after.read([{ key: '/quorum/a' }], soon())).answers[0]!.count).toBeLessThan(2);
     },
-    60_000,
+    180_000,
   );
 
   test.each(transports)(
@@ -193,7 +193,7 @@ describe.each(all)('three members of etcd $version', engine => {
       expect(version).toBeGreaterThanOrEqual(wins);
       expect(version).toBeLessThanOrEqual(wins + unknown);
     },
-    60_000,
+    180_000,
   );
 
   test('the doctor sees every member, and the dead one', async () => {
