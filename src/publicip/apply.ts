@@ -3,20 +3,42 @@ import { deadlineIn } from '../base/clock.ts';
 import { code, FailureError } from '../base/errors.ts';
 import { announce, probe } from '../host/arping.ts';
 import { forgetFlows } from '../host/conntrack.ts';
-import { readGateways, readLinks } from '../host/ip.ts';
+import { type Link, readGateways, readLinks } from '../host/ip.ts';
 import { type ChainRule, chooseBackend, MangleChain } from '../host/iptables.ts';
 import { publicIp } from '../host/numbers.ts';
 import { syncReturnPath } from '../host/return-path.ts';
 import { readSysctl } from '../host/sysctl.ts';
 import { type Ip, parseIp } from '../net/ip.ts';
 import type { Config } from './config.ts';
-import type { Host } from './feature.ts';
 import type { Want } from './model.ts';
 
 /** Milliseconds for one of the system's programs. */
 const toolTime = 5000;
 
 const soon = () => deadlineIn(toolTime);
+
+/** What is done to this host beside gate and addresses, which are the keeper's. */
+export interface Host {
+  /** Rejects when the kernel cannot be read. */
+  look(): Promise<{
+    readonly links: readonly Link[];
+    readonly gateways: readonly Ip[];
+    /** Whether the interface answers for IPv4 addresses of other devices, as without arp_ignore. */
+    readonly answersForOthers: boolean;
+  }>;
+  /** Packets to the wanted addresses are marked, on every node, owner or not. */
+  syncRules(wants: readonly Want[]): Promise<void>;
+  /** Replies from these leave by the gateway that was asked for. */
+  syncReturns(addresses: readonly string[]): Promise<void>;
+  /** MAC of another machine that answers for the address; undefined: nobody does. */
+  probe(address: string): Promise<string | undefined>;
+  /** Never rejects. */
+  announce(address: string, signal: AbortSignal): Promise<void>;
+  /** Flows that came to the address before lead elsewhere. */
+  forgetFlows(address: string): Promise<void>;
+  /** Takes back all of it: rules, chain, gate, settings. */
+  clean(): Promise<void>;
+}
 
 /** This host as it is. `undo` takes back what was set up for the feature's whole life. */
 export function hostOf(config: Config, undo: () => Promise<void>): Host {
@@ -44,8 +66,10 @@ export function hostOf(config: Config, undo: () => Promise<void>): Host {
       await syncReturnPath(publicIp.returnPath, wanted, soon());
     },
     async clean() {
-      await Promise.all([openChain().then(own => own.remove(soon())), this.syncReturns([])]);
-      await undo();
+      const steps = [openChain().then(own => own.remove(soon())), this.syncReturns([]), undo()];
+      // One that fails keeps no other from being taken back.
+      await Promise.allSettled(steps);
+      await Promise.all(steps);
     },
   };
 }

@@ -3,29 +3,26 @@ import { backoff, deadlineIn, rest } from '../base/clock.ts';
 import { code, FailureError, messageOf } from '../base/errors.ts';
 import type { Log } from '../base/log.ts';
 import type { Part, PartState } from '../base/part.ts';
-import { matches } from '../base/selector.ts';
 import { version } from '../base/version.ts';
-import type { Link } from '../host/ip.ts';
-import { labelOn, proxyDevices } from '../host/numbers.ts';
 import type { EventSubject, EventType } from '../kube/events.ts';
-import { formatIp, type Ip } from '../net/ip.ts';
 import { Announcer } from './announcer.ts';
+import type { Host } from './apply.ts';
 import type { AgentInfo, Claims, ClaimsEvent, ClaimsView } from './claims.ts';
 import type { Config } from './config.ts';
-import { type Fitness, fitnessOf } from './fitness.ts';
+import type { Fitness } from './fitness.ts';
+import { Here } from './here.ts';
 import type { Failures, Keeper, KeeperEvents, Lease } from './keeper/parent.ts';
 import type { PublicIpMetrics } from './metrics.ts';
 import { type Want, type Wants, WantsReader } from './model.ts';
 import type { Objects } from './objects.ts';
 import { membersOf, type Plan, plan } from './plan.ts';
 import { Readiness, type Settled } from './readiness.ts';
+import { Refusals } from './refusals.ts';
 import { type Steps, stepsOf } from './steps.ts';
+import { Teller } from './teller.ts';
 
 /** Milliseconds between two looks at everything, when nothing is heard. */
 const lookInterval = 1000;
-
-/** Milliseconds between two looks at this host, whatever others do to it all the time. */
-const hostInterval = 250;
 
 /** Milliseconds between two checks that the rules stand, which anybody may flush. */
 const rulesInterval = 1500;
@@ -40,46 +37,11 @@ const leastLeft = 2500;
 const steadyFor = 30_000;
 const betweenMoves = 5000;
 
-/** Until an address is tried again, in milliseconds: when what it needs was away; when this node could not hold it. */
-const shortRest = 300;
-const firstRest = 5000;
-const longestRest = 300_000;
-
 /** Failures of the kernel that may come of a lease just lost. */
 const quickTries = 3;
 
-/** Milliseconds after which a state is more than a start or a change under way. */
-const lasting = 5000;
-
 /** Addresses about which something is under way at the same time: most of them wait for a probe. */
 const mostAtOnce = 128;
-
-/** An agent's key is written anew when one of its reasons changes: it must stay small. */
-const mostReasons = 20;
-const longestReason = 200;
-
-/** What is done to this host beside gate and addresses, which are the keeper's. */
-export interface Host {
-  /** Rejects when the kernel cannot be read. */
-  look(): Promise<{
-    readonly links: readonly Link[];
-    readonly gateways: readonly Ip[];
-    /** Whether the interface answers for IPv4 addresses of other devices, as without arp_ignore. */
-    readonly answersForOthers: boolean;
-  }>;
-  /** Packets to the wanted addresses are marked, on every node, owner or not. */
-  syncRules(wants: readonly Want[]): Promise<void>;
-  /** Replies from these leave by the gateway that was asked for. */
-  syncReturns(addresses: readonly string[]): Promise<void>;
-  /** MAC of another machine that answers for the address; undefined: nobody does. */
-  probe(address: string): Promise<string | undefined>;
-  /** Never rejects. */
-  announce(address: string, signal: AbortSignal): Promise<void>;
-  /** Flows that came to the address before lead elsewhere. */
-  forgetFlows(address: string): Promise<void>;
-  /** Takes back all of it: rules, chain, gate, settings. */
-  clean(): Promise<void>;
-}
 
 /** Who this process is to others. */
 export type Identity = Pick<AgentInfo, 'machine' | 'boot' | 'netns'>;
@@ -94,17 +56,6 @@ export interface FeatureOptions {
   readonly tell: (subject: EventSubject, type: EventType, reason: string, message: string) => void;
   readonly metrics: PublicIpMetrics;
   readonly log: Log;
-}
-
-/** Why this node leaves an address alone for a while. */
-interface Refusal {
-  /** That of the event which told of it. */
-  readonly reason?: string | undefined;
-  readonly why: string;
-  readonly tries: number;
-  readonly until: number;
-  /** Over before another node could act on it. */
-  readonly isShort: boolean;
 }
 
 /** Why an address must not be claimed here; the reason is that of an event. */
@@ -129,31 +80,27 @@ export class PublicIps implements Part {
   /** Addresses for which the keeper answers. */
   readonly #held = new Set<string>();
   readonly #busy = new Map<string, Promise<void>>();
-  readonly #refusals = new Map<string, Refusal>();
+  readonly #refusals = new Refusals();
+  readonly #teller: Teller;
+  readonly #here: Here;
   /** Addresses that were given up because no Service wants them, and whose owner records are still to go. */
   readonly #unwanted = new Set<string>();
-  /** Since when nobody may own a wanted address, in milliseconds. */
-  readonly #nobodySince = new Map<string, number>();
   /** Since when a wanted address is seen without owner, in milliseconds: each in line waits from then on. */
   readonly #unownedSince = new Map<string, number>();
-  #links: readonly Link[] = [];
-  #gateways: readonly Ip[] = [];
-  #answersForOthers = false;
-  #carrierSince: number | undefined;
   #membersSince = performance.now();
   #members = '';
   #movedAt = 0;
   #wants: Wants = { wants: [], refusals: [] };
+  /** The same, by address. */
+  #wanted: ReadonlyMap<string, Want> = new Map();
   readonly #reader = new WantsReader();
   readonly #readiness = new Readiness();
   #ready: Settled = { nodes: new Map(), after: undefined };
   #plan: Plan = { lines: new Map(), moves: [], nobody: new Map() };
-  #told = new Map<string, string>();
   #rules = '';
   #rulesAt = 0;
   /** What does not work although addresses are answered for, and why. */
   readonly #conditions = new Map<string, string>();
-  #lookedAt = Number.NEGATIVE_INFINITY;
   #trouble: string | undefined = 'not started';
 
   constructor(options: FeatureOptions) {
@@ -161,6 +108,8 @@ export class PublicIps implements Part {
     const { host, config } = options;
     const announce = (address: string, signal: AbortSignal) => host.announce(address, signal);
     this.#announcer = new Announcer({ announce, interval: config.garpInterval });
+    this.#teller = new Teller({ id: config.id, tell: options.tell, log: options.log });
+    this.#here = new Here(host, config.interface);
   }
 
   get owned(): number {
@@ -168,7 +117,7 @@ export class PublicIps implements Part {
   }
 
   get wanted(): number {
-    return this.#wants.wants.length;
+    return this.#wanted.size;
   }
 
   get unplaced(): number {
@@ -213,13 +162,14 @@ export class PublicIps implements Part {
 
   /** Every address is gone from here before its key is. */
   async #handOver(): Promise<void> {
-    const { log, host } = this.#options;
+    const { config, log, host } = this.#options;
     const held = [...this.#held];
     const failures = await this.#drop(held);
     const gone = held.filter(address => !failures.has(address));
     await Promise.allSettled(gone.map(address => this.#giveUp(address, this.#successor(address))));
     this.#announcer[Symbol.dispose]();
     await this.#keeper?.[Symbol.asyncDispose]();
+    if (!config.drives) return;
     await host
       .clean()
       .catch((error: unknown) => log.warn('not everything was taken back', { cause: messageOf(error) }));
@@ -284,10 +234,10 @@ export class PublicIps implements Part {
       log.warn('a claim was changed by somebody else: let go', { addresses: gone.slice(0, 20) });
       void this.#drop(gone);
     }
-    for (const [address, { reason }] of this.#refusals) {
-      // Whoever answered for it may have been this owner.
-      const hasOwner = events.some(event => event.type === 'owner' && event.address === address && event.now);
-      if (reason === 'AddressAnsweredElsewhere' && hasOwner) this.#refusals.delete(address);
+    // Whoever answered for it may have been this owner.
+    const found = events.flatMap(event => (event.type === 'owner' && event.now ? [event.address] : []));
+    for (const address of this.#refusals.refusedFor('AddressAnsweredElsewhere')) {
+      if (found.includes(address)) this.#refusals.forget(address);
     }
     this.#trackMembers(view);
     this.wake();
@@ -320,62 +270,42 @@ export class PublicIps implements Part {
         this.#options.log.warn('a look at the addresses failed', { cause: this.#trouble });
         next = backoff(++failures, 200, lookInterval);
       }
-      const stop = () => this.#wake.abort();
-      signal.addEventListener('abort', stop);
       await rest(next, this.#wake.signal);
-      signal.removeEventListener('abort', stop);
     }
   }
 
   /** One look at everything; what takes time goes on behind its back. Milliseconds until the next one. */
   async #pass(): Promise<number> {
     const { objects, claims } = this.#options;
-    const lookAgain = await this.#look();
+    const lookAgain = await this.#here.look();
     if (this.#keeper === undefined) await this.#startKeeper();
     this.#readWants();
     await this.#syncRules();
     const isMember = await this.#register();
     const view = claims.view();
     this.#plan = this.#planFor(view);
-    this.#tellPeople();
+    if (objects.isComplete) this.#teller.report(this.#wants, this.#plan.nobody, view.agents.keys());
     const steps = stepsOf(this.#situation(view, isMember));
     if (steps.drop.length > 0) await this.#drop(steps.drop);
     // Before everything was read once, what seems unwanted may only be unknown.
     if (objects.isComplete) this.#take(steps);
     if (objects.isComplete) this.#forget(view);
-    const { after: ready = lookInterval } = this.#ready;
-    return Math.min(steps.next ?? lookInterval, this.#fitness().after ?? lookInterval, ready, lookAgain);
-  }
-
-  /** Milliseconds until this host may be looked at again; what it was asked for sooner is seen then. */
-  async #look(): Promise<number> {
-    const { host, config } = this.#options;
-    const left = this.#lookedAt + hostInterval - performance.now();
-    if (left > 0) return left;
-    // What was there when this process began was there before: an earlier one's addresses must not move for a restart.
-    const since = this.#lookedAt === Number.NEGATIVE_INFINITY ? Number.NEGATIVE_INFINITY : performance.now();
-    this.#lookedAt = performance.now();
-    const { links, gateways, answersForOthers } = await host.look();
-    this.#links = links;
-    this.#gateways = gateways;
-    this.#answersForOthers = answersForOthers;
-    const hasCarrier = links.find(({ name }) => name === config.interface)?.carrier === true;
-    this.#carrierSince = hasCarrier ? (this.#carrierSince ?? since) : undefined;
-    return lookInterval;
+    const waits = [steps.next, this.#fitness().after, this.#ready.after, lookAgain];
+    return Math.min(lookInterval, ...waits.filter(wait => wait !== undefined));
   }
 
   #readWants(): void {
     const { objects, config } = this.#options;
-    const addresses = this.#links.flatMap(link => link.addresses);
     const around = {
       ranges: config.ranges,
       namespaces: config.namespaces,
       nodes: objects.nodes,
-      addresses,
-      gateways: this.#gateways,
+      addresses: this.#here.addresses,
+      gateways: this.#here.gateways,
       clusterRanges: config.clusterRanges,
     };
     this.#wants = this.#reader.read(objects.services, objects.slices, around);
+    this.#wanted = new Map(this.#wants.wants.map(want => [want.address, want]));
     // Of endpoints that were not listed yet, none is there.
     if (objects.isComplete) this.#ready = this.#readiness.settle(this.#wants.wants, performance.now());
   }
@@ -383,13 +313,15 @@ export class PublicIps implements Part {
   async #syncRules(): Promise<void> {
     const { host, config, objects } = this.#options;
     if (!config.drives || !objects.isComplete) return;
-    const text = JSON.stringify(this.#wants.wants.map(({ address, ports }) => [address, ports]));
+    const hasReturns = config.gateways.length > 0;
+    const returns = hasReturns ? [...this.#held] : [];
+    const text = JSON.stringify([returns, this.#wants.wants.map(({ address, ports }) => [address, ports])]);
     const isDue = performance.now() - this.#rulesAt > rulesInterval || this.#rules !== text;
     if (!isDue) return;
     this.#rules = text;
     this.#rulesAt = performance.now();
     await this.#attempt('rules', () => host.syncRules(this.#wants.wants));
-    if (config.gateways.length > 0) await this.#attempt('return path', () => host.syncReturns([...this.#held]));
+    if (hasReturns) await this.#attempt('return path', () => host.syncReturns(returns));
   }
 
   /** What fails here is a condition of its own: addresses are claimed and let go all the same. */
@@ -406,16 +338,7 @@ export class PublicIps implements Part {
 
   #fitness(): Fitness {
     const { config, objects } = this.#options;
-    const node = objects.node(config.node);
-    const { labels = {}, annotations = {} } = node?.metadata ?? {};
-    return fitnessOf({
-      dev: config.interface,
-      link: this.#links.find(({ name }) => name === config.interface),
-      carrierSince: this.#carrierSince,
-      node: node && { labels, annotations },
-      isSelected: matches(config.nodeSelector, labels),
-      now: performance.now(),
-    });
+    return this.#here.fitness(objects.node(config.node), config.nodeSelector);
   }
 
   /** Whether this agent's key stands, says what is true now, and is on the lease that we have. */
@@ -424,10 +347,6 @@ export class PublicIps implements Part {
     const lease = this.#lease;
     if (lease === undefined) return false;
     const { why } = this.#fitness();
-    const now = performance.now();
-    const refusals = [...this.#refusals].filter(([, { until, isShort }]) => until > now && !isShort);
-    const refuses = refusals.map(([address]) => address);
-    const told = refusals.slice(0, mostReasons).map(([address, { why }]) => [address, why.slice(0, longestReason)]);
     const info: AgentInfo = {
       node: config.node,
       cluster: config.cluster,
@@ -436,7 +355,7 @@ export class PublicIps implements Part {
       ttl: lease.ttl,
       fit: why === undefined,
       ...(why !== undefined && { why }),
-      ...(refuses.length > 0 && { refuses, reasons: Object.fromEntries(told) }),
+      ...this.#refusals.published(),
     };
     const text = JSON.stringify(info);
     const isNew = this.#registered?.lease !== lease.id;
@@ -481,7 +400,7 @@ export class PublicIps implements Part {
     return {
       me: this.#options.config.id,
       lease: isMember ? this.#lease?.id : undefined,
-      wanted: new Set(this.#wants.wants.map(({ address }) => address)),
+      wanted: new Set(this.#wanted.keys()),
       owners: view.owners,
       handedTo: new Map([...view.released].flatMap(([address, { to }]) => (to === undefined ? [] : [[address, to]]))),
       moves: view.moves,
@@ -489,15 +408,14 @@ export class PublicIps implements Part {
       held: this.#held,
       busy: new Set(this.#busy.keys()),
       freeFrom: this.#freeFrom(view),
-      restUntil: new Map([...this.#refusals].map(([address, { until }]) => [address, until])),
+      restUntil: this.#refusals.untils,
       mayMove: now - this.#membersSince > steadyFor && now - this.#movedAt > betweenMoves,
       now,
     };
   }
 
   #freeFrom({ owners, freeFrom }: ClaimsView): ReadonlyMap<string, number> {
-    const wanted = this.#wants.wants.map(({ address }) => address);
-    const unowned = new Set(wanted.filter(address => !owners.has(address)));
+    const unowned = new Set([...this.#wanted.keys()].filter(address => !owners.has(address)));
     const now = performance.now();
     for (const address of this.#unownedSince.keys()) if (!unowned.has(address)) this.#unownedSince.delete(address);
     for (const address of unowned) if (!this.#unownedSince.has(address)) this.#unownedSince.set(address, now);
@@ -528,7 +446,7 @@ export class PublicIps implements Part {
         metrics.failures.add({ step: 'work' });
         log.warn('an address could not be dealt with', { address, cause: messageOf(error) });
         // A store or a keeper that is away says nothing about the address.
-        if (error instanceof FailureError && error.code === code.tryAgain) this.#postpone(address, messageOf(error));
+        if (error instanceof FailureError && error.code === code.tryAgain) this.#refusals.postpone(address, false);
         else this.#refuse(address, messageOf(error));
       })
       .finally(() => {
@@ -541,7 +459,7 @@ export class PublicIps implements Part {
   async #claim(address: string): Promise<void> {
     const { claims, metrics, log, host } = this.#options;
     const lease = this.#lease;
-    const want = this.#wants.wants.find(one => one.address === address);
+    const want = this.#wanted.get(address);
     if (lease === undefined || want === undefined) return;
     const obstacle = await this.#obstacle(address, claims.view());
     if (obstacle !== undefined) {
@@ -563,7 +481,7 @@ export class PublicIps implements Part {
     // Somebody may have deleted the claim while the kernel was being told.
     if (why === undefined && this.#isOurs(claims.view(), address)) {
       this.#held.add(address);
-      this.#refusals.delete(address);
+      this.#refusals.forget(address);
       this.#announcer.begin([address]);
       metrics.claimsWon.add();
       log.info('answers for an address', { address, service: `${namespace}/${name}` });
@@ -574,58 +492,26 @@ export class PublicIps implements Part {
     await this.#release(address);
     const cause = why ?? 'the claim was changed by somebody else';
     // A lease that was renewed too late, or anew, is no fault of this node.
-    if ((this.#refusals.get(address)?.tries ?? 0) < quickTries) this.#postpone(address, cause, 1);
+    if (this.#refusals.tries(address) < quickTries) this.#refusals.postpone(address, true);
     else this.#refuse(address, cause, want, 'AddressNotSet');
   }
 
   /** Why this node must not answer for the address although it may claim it. */
   async #obstacle(address: string, view: ClaimsView): Promise<Obstacle | undefined> {
     const { config, host } = this.#options;
-    const where = this.#foreignOn(address);
-    if (where !== undefined) {
-      // Every node would answer for it, whoever has claimed it.
-      const cure = proxyDevices.includes(where) ? ', and arp_ignore is 0: set strictARP of kube-proxy to true' : '';
-      return { reason: 'ForeignAddress', why: `somebody else has put it on interface ${where}${cure}` };
-    }
+    const stranger = this.#here.stranger(address);
+    if (stranger !== undefined) return { reason: 'ForeignAddress', why: stranger };
     if (!config.probe || !config.drives || view.released.has(address) || this.#isOurs(view, address)) return undefined;
     const mac = await host.probe(address);
     const reason = 'AddressAnsweredElsewhere';
     return mac === undefined ? undefined : { reason, why: `${mac} answers for it, and is no agent of ours` };
   }
 
-  /** The interface of this node that has the address although we have not put it there; IPv6 shows no label to tell. */
-  #foreignOn(address: string): string | undefined {
-    const { interface: dev } = this.#options.config;
-    const isForeign = ({ name, addresses }: Link) =>
-      addresses.some(({ ip, label }) => {
-        if (formatIp(ip) !== address) return false;
-        // A proxy has it on every node; that says nothing, unless it is answered for on the network.
-        if (proxyDevices.includes(name)) return ip.family === 4 && this.#answersForOthers;
-        return name !== dev || (ip.family === 4 && label !== labelOn(dev));
-      });
-    return this.#links.find(isForeign)?.name;
-  }
-
-  /** For a moment: nobody need hear of it. */
-  #postpone(address: string, why: string, more = 0): void {
-    const tries = (this.#refusals.get(address)?.tries ?? 0) + more;
-    this.#refusals.set(address, { why, tries, until: performance.now() + shortRest, isShort: true });
-  }
-
   #refuse(address: string, why: string, want?: Want, reason?: string): void {
-    const tries = (this.#refusals.get(address)?.tries ?? 0) + 1;
-    const until = performance.now() + backoff(tries, firstRest * 2, longestRest);
-    this.#refusals.set(address, {
-      reason,
-      why: reason === undefined ? why : `${reason}: ${why}`,
-      tries,
-      until,
-      isShort: false,
-    });
-    const { log } = this.#options;
-    log.warn('leaves an address alone for a while', { address, why });
+    this.#refusals.refuse(address, why, reason);
+    this.#options.log.warn('leaves an address alone for a while', { address, why });
     if (reason === undefined) return;
-    for (const service of want?.services ?? []) this.#tellService(service, reason, `${address}: ${why}`);
+    for (const service of want?.services ?? []) this.#teller.service(service, reason, `${address}: ${why}`);
   }
 
   /** Gate, address, key, in this order; a key never goes while its address may still be there (N6). */
@@ -641,7 +527,7 @@ export class PublicIps implements Part {
     const done = await claims.release(address, to === undefined ? {} : { to }, deadlineIn(callTime));
     if (!done) return;
     metrics.released.add();
-    if (!this.#wants.wants.some(want => want.address === address)) this.#unwanted.add(address);
+    if (!this.#wanted.has(address)) this.#unwanted.add(address);
     log.info('gave an address up', { address, ...(to !== undefined && { to }) });
   }
 
@@ -670,8 +556,7 @@ export class PublicIps implements Part {
   /** Owner records of what this agent gave up because nobody wants it: as soon as its release mark is gone. */
   #forget({ owners, released }: ClaimsView): void {
     for (const address of this.#unwanted) {
-      if (owners.has(address) || this.#wants.wants.some(want => want.address === address))
-        this.#unwanted.delete(address);
+      if (owners.has(address) || this.#wanted.has(address)) this.#unwanted.delete(address);
       else if (!released.has(address) && !this.#busy.has(address)) this.#begin(address, () => this.#forgetOne(address));
     }
   }
@@ -679,46 +564,5 @@ export class PublicIps implements Part {
   async #forgetOne(address: string): Promise<void> {
     await this.#options.claims.forget(address, deadlineIn(callTime));
     this.#unwanted.delete(address);
-  }
-
-  /** One agent speaks for all, so that people do not read everything once for each node. */
-  #tellPeople(): void {
-    const { claims, config, objects } = this.#options;
-    if (!objects.isComplete) return;
-    const [speaker] = [...claims.view().agents.keys()].sort();
-    // What is noted as told before there is somebody to tell it would never be heard.
-    if (speaker === undefined) return;
-    const now = new Map<string, string>();
-    for (const { service, address, reason, message } of this.#wants.refusals) {
-      const key = JSON.stringify([service.uid, address, reason]);
-      now.set(key, message);
-      if (this.#told.get(key) === message) continue;
-      this.#options.log.info('refused', { service: `${service.namespace}/${service.name}`, address, reason, message });
-      if (speaker === config.id) this.#tellService(service, reason, message);
-    }
-    for (const [address, why] of this.#lastingly(this.#plan.nobody)) {
-      const key = JSON.stringify([address, 'NoEligibleNode']);
-      now.set(key, why);
-      if (this.#told.get(key) === why || speaker !== config.id) continue;
-      const want = this.#wants.wants.find(one => one.address === address);
-      for (const service of want?.services ?? []) this.#tellService(service, 'NoEligibleNode', `${address}: ${why}`);
-    }
-    this.#told = now;
-  }
-
-  /** What time alone mends, as when nodes start, is nothing to tell people. */
-  #lastingly(nobody: ReadonlyMap<string, string>): readonly (readonly [string, string])[] {
-    const now = performance.now();
-    for (const address of this.#nobodySince.keys()) if (!nobody.has(address)) this.#nobodySince.delete(address);
-    for (const address of nobody.keys()) if (!this.#nobodySince.has(address)) this.#nobodySince.set(address, now);
-    return [...nobody].filter(([address]) => now - this.#nobodySince.get(address)! > lasting);
-  }
-
-  #tellService(
-    { namespace, name, uid }: { namespace: string; name: string; uid: string },
-    reason: string,
-    message: string,
-  ): void {
-    this.#options.tell({ apiVersion: 'v1', kind: 'Service', namespace, name, uid }, 'Warning', reason, message);
   }
 }

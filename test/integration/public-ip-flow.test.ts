@@ -103,6 +103,24 @@ describe('kiwi', () => {
     await proxy.end('SIGKILL');
   });
 
+  it('changes nothing on the host without its driver, not even what bears the name of its own', async () => {
+    await first.must('iptables', '-t', 'mangle', '-N', 'KUBE-PUBLIC');
+    await first.must('iptables', '-t', 'mangle', '-A', 'KUBE-PUBLIC', '-p', 'udp', '-j', 'ACCEPT');
+    try {
+      const before = await traces(first);
+      const runner = await first.start('--no-driver');
+      await world.createService({ name: 'web', addresses: ['192.168.1.41'] });
+      await eventually(async () => expect(await world.claims()).toEqual(new Map([['192.168.1.41', 'node-a']])));
+      expect(await traces(first)).toEqual(before);
+      await runner.stop();
+      expect(await world.claims()).toEqual(new Map());
+      expect(await traces(first)).toEqual(before);
+    } finally {
+      await first.must('iptables', '-t', 'mangle', '-F', 'KUBE-PUBLIC');
+      await first.must('iptables', '-t', 'mangle', '-X', 'KUBE-PUBLIC');
+    }
+  });
+
   it('carries packets to whom the address answers for, over IPv4 and IPv6', async () => {
     const servers = await Promise.all(
       world.nodes.map(async node => {
